@@ -1,1 +1,31 @@
-//! Placeholder.
+//! # A distributed rate limiter
+//!
+//! *"Design a strongly consistent token-bucket rate limiter for N stateless API servers: no
+//! races, low latency."* The answer in ten sentences:
+//!
+//! 1. A [`Policy`] holds one or more limits; a [`Key`] names the caller; [`Limiter::check`]
+//!    charges a cost and returns a [`Decision`].
+//! 2. The algorithms are pure functions over (state, now), in integers that never round
+//!    ([`algorithm`]).
+//! 3. A token bucket is refilled on paper, when somebody looks; nothing runs in the background.
+//! 4. On one server the state sits in a sharded table that is bounded and never forgets a caller
+//!    who is being limited ([`store::memory`]).
+//! 5. On many servers the state sits in Redis, and read, decide and write are one Lua script, so
+//!    there is nothing to race with ([`store::redis`]).
+//! 6. The script reads Redis's clock: a server with a wrong clock cannot mint tokens.
+//! 7. A key expires when its state has settled, which nobody can notice.
+//! 8. A timeout is neither a yes nor a no: each policy says whether to pass, refuse, or enforce
+//!    this server's share until the store is back ([`resilience`]).
+//! 9. Clients see `RateLimit` fields, `Retry-After` and a problem document ([`headers`],
+//!    [`layer`]).
+//! 10. Everything above is a test over every (algorithm × store), and a dozen wrong limiters show
+//!     that the tests can fail ([`conformance`]).
+
+pub mod limiter;
+pub mod policy;
+pub mod algorithm;
+pub mod clock;
+pub mod store;
+
+pub use limiter::{Decision, Error, Grant, Key, Limiter, Outcome, Quota, Source, Store};
+pub use policy::{AlgorithmName, LimitSpec, OnStoreFailure, Policy, PolicySpec};

@@ -1,0 +1,211 @@
+//! Redis: the answer for many servers. One Lua script decides and charges in one step.
+//!
+//! Redis runs a script without interleaving any other command, so reading the state, deciding and
+//! writing it back cannot race, whichever server asks. The time is Redis's own. All limits of a
+//! caller share a hash tag, so a policy with several limits is still one atomic script on a
+//! cluster.
+//!
+//! A timeout is not a denial. When the reply does not come in time the charge may have been made
+//! or not; we report [`Error::Unavailable`], apply the policy's failure mode one layer up
+//! ([`crate::resilience`]), and never send the command again. So a check charges at most once, and
+//! the price of a lost reply is at most one charge that its caller saw as a failure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, Script};
+
+use crate::algorithm::Micros;
+use crate::limiter::{Decision, Error, Grant, Key, Limiter, Outcome, Quota, Source, Store};
+use crate::policy::{AlgorithmName, Limit, Policy};
+
+/// How long to wait for Redis before the policy's failure mode applies. Longer than a healthy
+/// Redis ever takes, shorter than what a request can afford.
+pub const RESPONSE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(250);
+
+/// Redis as a store of counts.
+#[derive(Clone)]
+pub struct RedisStore {
+    connection: ConnectionManager,
+    clock: ScriptClock,
+}
+
+/// Where a script takes its time from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptClock {
+    /// Redis's clock: what production uses.
+    Server,
+    /// The last argument of every call: lets the suite put a real Redis on virtual time.
+    Injected(fn() -> Micros),
+}
+
+impl RedisStore {
+    /// Connects to `url` (`redis://host:port/db`); the connection repairs itself from then on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a malformed URL. A Redis that is down is not an error here: every
+    /// check answers [`Error::Unavailable`] until it is back.
+    pub fn connect(url: &str, response_timeout: Duration) -> Result<Self, Error> {
+        let client = Client::open(url).map_err(|error| Error::invalid("store", error.to_string()))?;
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(response_timeout))
+            .set_connection_timeout(Some(response_timeout))
+            // Reconnecting is worth repeating, and happens beside the checks; a check is not.
+            .set_min_delay(Duration::from_millis(10))
+            .set_max_delay(Duration::from_millis(500));
+        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(unavailable)?;
+        Ok(Self { connection, clock: ScriptClock::Server })
+    }
+
+    /// The same store with its scripts on another clock. For tests.
+    pub fn with_clock(self, clock: ScriptClock) -> Self {
+        Self { clock, ..self }
+    }
+}
+
+impl Store for RedisStore {
+    type Limiter = RedisLimiter;
+
+    fn limiter(&self, policy: Policy) -> RedisLimiter {
+        RedisLimiter::new(policy, self.connection.clone(), self.clock)
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        let mut connection = self.connection.clone();
+        redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(unavailable)
+    }
+}
+
+/// One policy, enforced in Redis.
+pub struct RedisLimiter {
+    policy: Policy,
+    connection: ConnectionManager,
+    clock: ScriptClock,
+    script: Script,
+    parameters: Vec<[String; 4]>,
+}
+
+impl RedisLimiter {
+    fn new(policy: Policy, connection: ConnectionManager, clock: ScriptClock) -> Self {
+        let script = Script::new(&script_text(&policy, clock));
+        let parameters = policy.limits().iter().map(parameters).collect();
+        Self { policy, connection, clock, script, parameters }
+    }
+
+    /// One call of the script: the only place that talks to Redis.
+    async fn step(&self, op: &str, key: Key<'_>, cost: u32) -> Result<(Decision, u32), Error> {
+        let mut call = self.script.prepare_invoke();
+        for limit in self.policy.limits() {
+            call.key(state_key(&self.policy, limit, key));
+        }
+        call.arg(op).arg(cost);
+        for parameters in &self.parameters {
+            call.arg(&parameters[..]);
+        }
+        if let ScriptClock::Injected(now) = self.clock {
+            call.arg(now().0);
+        }
+        // EVALSHA; only when Redis says NOSCRIPT (a restart or a failover emptied its cache) is
+        // the script loaded and called again. NOSCRIPT means that nothing ran.
+        let mut connection = self.connection.clone();
+        let reply = call.invoke_async::<[u64; 7]>(&mut connection).await;
+        reply.map(|reply| self.decode(reply)).map_err(unavailable)
+    }
+
+    fn decode(&self, reply: [u64; 7]) -> (Decision, u32) {
+        let [outcome, limit_index, remaining, wait, settles_after, delay, granted] = reply;
+        let limit_index = limit_index as usize;
+        let outcome = match outcome {
+            0 => Outcome::Allowed,
+            1 => Outcome::Denied { retry_after: Duration::from_micros(wait) },
+            _ => Outcome::TooLarge,
+        };
+        let quota = Quota {
+            limit: self.policy.limits()[limit_index].burst(),
+            remaining: remaining as u32,
+            reset_after: Duration::from_micros(settles_after),
+        };
+        let delay = Duration::from_micros(delay);
+        (Decision { outcome, limit_index, quota, delay, source: Source::Store }, granted as u32)
+    }
+}
+
+impl Limiter for RedisLimiter {
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    async fn check(&self, key: Key<'_>, cost: u32) -> Result<Decision, Error> {
+        Ok(self.step("check", key, cost).await?.0)
+    }
+
+    async fn peek(&self, key: Key<'_>) -> Result<Decision, Error> {
+        Ok(self.step("peek", key, 0).await?.0)
+    }
+
+    async fn take_up_to(&self, key: Key<'_>, at_most: u32) -> Result<Grant, Error> {
+        let (decision, granted) = self.step("take", key, at_most).await?;
+        Ok(Grant { granted, decision })
+    }
+
+    async fn refund(&self, key: Key<'_>, cost: u32) -> Result<Decision, Error> {
+        Ok(self.step("refund", key, cost).await?.0)
+    }
+}
+
+/// `rl:{user:1}:api:token-bucket/50/1000/100`: the caller first and alone in the hash tag, then
+/// what is limited. The numbers are part of the key, so a changed limit starts afresh instead of
+/// reading a state that meant something else.
+fn state_key(policy: &Policy, limit: &Limit, key: Key<'_>) -> String {
+    let spec = limit.spec();
+    let algorithm = spec.algorithm.as_str();
+    let (policy, key) = (policy.name(), key.as_str());
+    format!("rl:{{{key}}}:{policy}:{algorithm}/{}/{}/{}", spec.rate, spec.per_ms, limit.burst())
+}
+
+fn parameters(limit: &Limit) -> [String; 4] {
+    let spec = limit.spec();
+    let [a, b] = match spec.algorithm {
+        AlgorithmName::SlidingCounter => [spec.per_ms, 0],
+        name if name.has_burst() => [limit.ratio().units_per_us, limit.ratio().units_per_token],
+        _ => [spec.per_ms * 1_000, 0],
+    };
+    [spec.algorithm.as_str().to_owned(), a.to_string(), b.to_string(), limit.burst().to_string()]
+}
+
+/// The script for a policy: the clock, the algorithms it uses, the driver.
+fn script_text(policy: &Policy, clock: ScriptClock) -> String {
+    let time = match clock {
+        ScriptClock::Server => include_str!("lua/time_server.lua"),
+        ScriptClock::Injected(_) => include_str!("lua/time_injected.lua"),
+    };
+    let sources: BTreeSet<_> =
+        policy.limits().iter().flat_map(|limit| algorithm_sources(limit.spec().algorithm)).collect();
+    let mut text = format!("{time}\nlocal algorithms = {{}}\n");
+    for (_, source) in sources {
+        text.push_str(source);
+    }
+    text.push_str(include_str!("lua/driver.lua"));
+    text
+}
+
+/// The Lua files of an algorithm, numbered in the order in which they need each other.
+fn algorithm_sources(algorithm: AlgorithmName) -> Vec<(u8, &'static str)> {
+    const GCRA: (u8, &str) = (0, include_str!("lua/gcra.lua"));
+    const SLIDING_LOG: (u8, &str) = (1, include_str!("lua/sliding_log.lua"));
+    match algorithm {
+        AlgorithmName::TokenBucket => vec![(2, include_str!("lua/token_bucket.lua"))],
+        AlgorithmName::Gcra => vec![GCRA],
+        AlgorithmName::LeakyBucket => vec![(3, include_str!("lua/leaky_bucket.lua"))],
+        AlgorithmName::LeakyQueue => vec![GCRA, (4, include_str!("lua/leaky_queue.lua"))],
+        AlgorithmName::FixedWindow => vec![(5, include_str!("lua/fixed_window.lua"))],
+        AlgorithmName::SlidingLog => vec![SLIDING_LOG],
+        AlgorithmName::SlidingCounter => vec![(6, include_str!("lua/sliding_counter.lua"))],
+        AlgorithmName::Concurrency => vec![SLIDING_LOG, (7, include_str!("lua/concurrency.lua"))],
+    }
+}
+
+fn unavailable(error: redis::RedisError) -> Error {
+    Error::Unavailable { what: error.to_string(), source: Some(Box::new(error)) }
+}
