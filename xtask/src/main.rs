@@ -1,2 +1,113 @@
-//! Placeholder.
-fn main() {}
+//! `cargo x`: the commands of this repository, so that nobody has to remember them and CI runs
+//! exactly what a person runs.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+mod commands;
+mod setup;
+mod servers;
+mod up;
+mod tidy;
+
+const USAGE: &str = "\
+cargo x test [-- FILTER..]   set up, then run every test and doctest
+cargo x setup                install what the tests need and this machine lacks
+cargo x lint                 fmt, tidy, clippy and rustdoc, all without a warning
+cargo x ci                   lint + test
+cargo x tidy                 the house rules that a program can check
+cargo x up                   start a Redis and a Postgres for the lab, print their addresses
+cargo x down                 stop them again
+
+  --yes          install without asking (setup, test, ci, up); nothing is asked without a terminal
+  --containers   use Docker instead of installing servers (setup, test, ci, up)";
+
+/// What the command line asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    command: String,
+    yes: bool,
+    containers: bool,
+    rest: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match parse(std::env::args().skip(1)).and_then(|asked| run(&asked)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(asked: &Asked) -> Result<()> {
+    commands::go_to_workspace_root()?;
+    match asked.command.as_str() {
+        "setup" => setup::setup(asked.yes, asked.containers).map(drop),
+        "test" => commands::test(asked.yes, asked.containers, &asked.rest),
+        "lint" => commands::lint(),
+        "ci" => {
+            commands::lint()?;
+            commands::test(asked.yes, asked.containers, &asked.rest)
+        }
+        "tidy" => tidy::tidy(),
+        "up" => up::up(asked.yes, asked.containers),
+        "down" => up::down(),
+        _ => {
+            println!("{USAGE}");
+            Ok(())
+        }
+    }
+}
+
+fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
+    let mut asked = Asked::default();
+    let mut arguments = arguments.peekable();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--yes" | "-y" => asked.yes = true,
+            "--containers" => asked.containers = true,
+            "--help" | "-h" => asked.command = "help".to_owned(),
+            "--" => {
+                asked.rest = arguments.collect();
+                break;
+            }
+            command
+                if asked.command.is_empty() && USAGE.contains(&format!("cargo x {command}")) =>
+            {
+                asked.command = argument;
+            }
+            unknown => bail!("`{unknown}` is not known here\n\n{USAGE}"),
+        }
+    }
+    if !asked.rest.is_empty() && asked.command != "test" {
+        bail!("only `cargo x test` takes arguments after `--`\n\n{USAGE}");
+    }
+    Ok(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Asked> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn flags_may_stand_anywhere_and_the_rest_goes_to_the_tests() {
+        let asked = parsed("test --yes -- -p testkit --containers").expect("a valid line");
+        assert_eq!(asked.command, "test");
+        assert!(asked.yes && !asked.containers);
+        assert_eq!(asked.rest, ["-p", "testkit", "--containers"]);
+    }
+
+    #[test]
+    fn an_unknown_word_is_refused_with_the_usage() {
+        let error = parsed("tets").expect_err("not a command").to_string();
+        assert!(error.contains("`tets`") && error.contains("cargo x test"), "{error}");
+        assert!(parsed("lint -- --fix").is_err());
+    }
+}

@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Test-only: what the tests of every system share, and what `grade` runs on a reader's answer.
+//!
+//! Use it when a test has to judge behaviour rather than one return value:
+//!
+//! - [`conformance`]: a contract as a list of promises; one list judges our answers, a reader's
+//!   answer, and the wrong implementations that prove the list can say no.
+//! - [`wait`]: wait for a condition, never for a duration.
+//! - [`seed`]: randomness that a failure lets you replay.
+
+pub mod conformance;
+pub mod wait;
+pub mod seed;
+
+pub use conformance::{Broken, Promise, Suite, Verdict};
+pub use seed::Seed;
+pub use wait::{eventually, wait_until, wait_until_blocking};

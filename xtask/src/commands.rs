@@ -1,0 +1,117 @@
+//! Running cargo: the tests and the lints.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{setup, tidy};
+
+/// The feature that systems put their conformance suite behind.
+///
+/// Trap: a test target with `required-features` is silently left out when the feature is off, so
+/// the tests always run with it.
+const CONFORMANCE: &str = "conformance";
+
+/// Every path in this program is relative to the root of the workspace.
+pub(crate) fn go_to_workspace_root() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in a workspace")?;
+    std::env::set_current_dir(root).with_context(|| format!("cannot enter {}", root.display()))
+}
+
+/// Sets up, then runs doctests and tests; the summary of the tests is the last thing printed.
+pub(crate) fn test(yes: bool, containers: bool, rest: &[String]) -> Result<()> {
+    let ready = setup::setup(yes, containers)?;
+    let features = features(ready.containers)?;
+    let doctests =
+        cargo(&["test", "--workspace", "--doc", "--quiet"]).args(&features).spawn_and_wait();
+    let nextest = succeeds(Command::new("cargo").args(["nextest", "--version"]));
+    let mut tests = if nextest {
+        cargo(&["nextest", "run", "--workspace"])
+    } else {
+        println!("cargo-nextest is not installed: running `cargo test` instead, which is slower");
+        // `--tests` is every target with tests in it, libraries too; the doctests have run.
+        cargo(&["test", "--workspace", "--no-fail-fast", "--tests"])
+    };
+    tests.args(&features).args(rest);
+    // The browser test fails without a browser unless it was told here that none can be had.
+    tests.env("TEST_BROWSER", ready.browser.as_deref().unwrap_or(Path::new("absent")));
+    let tests = tests.spawn_and_wait();
+    if ready.browser.is_none() {
+        println!("NOT RUN: the browser tests, because there is no Chromium on this machine");
+    }
+    doctests.context("doctests")?;
+    tests.context("tests")
+}
+
+/// Everything that must be free of warnings, quickest first.
+pub(crate) fn lint() -> Result<()> {
+    let features = features(false)?;
+    cargo(&["fmt", "--all", "--check"]).spawn_and_wait().context("run `cargo fmt`")?;
+    tidy::tidy()?;
+    cargo(&["clippy", "--workspace", "--all-targets"])
+        .args(&features)
+        .args(["--", "-D", "warnings"])
+        .spawn_and_wait()?;
+    cargo(&["doc", "--workspace", "--no-deps"])
+        .args(&features)
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .spawn_and_wait()
+}
+
+fn features(containers: bool) -> Result<Vec<String>> {
+    let mut features = Vec::new();
+    // Cargo refuses a feature that no member has.
+    if tidy::members()?.iter().any(|member| member.has_feature(CONFORMANCE)) {
+        features.push(CONFORMANCE);
+    }
+    if containers {
+        features.push("infra/containers");
+    }
+    Ok(features
+        .iter()
+        .flat_map(|feature| ["--features".to_owned(), (*feature).to_owned()])
+        .collect())
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+/// A command that prints itself, runs on this terminal, and whose failure is an error.
+pub(crate) trait SpawnAndWait {
+    fn spawn_and_wait(&mut self) -> Result<()>;
+}
+
+impl SpawnAndWait for Command {
+    fn spawn_and_wait(&mut self) -> Result<()> {
+        let shown = shown(self);
+        println!("$ {shown}");
+        let status = self.status().with_context(|| format!("cannot run `{shown}`"))?;
+        if !status.success() {
+            bail!("`{shown}` failed: {status}");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a command can be run and says yes; its output is not shown.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    std::iter::once(program)
+        .chain(command.get_args())
+        .map(|part| part.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
