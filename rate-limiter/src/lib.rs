@@ -26,6 +26,8 @@ pub mod policy;
 pub mod algorithm;
 pub mod clock;
 pub mod store;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 
 pub use limiter::{Decision, Error, Grant, Key, Limiter, Outcome, Quota, Source, Store};
 pub use policy::{AlgorithmName, LimitSpec, OnStoreFailure, Policy, PolicySpec};

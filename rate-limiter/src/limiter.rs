@@ -13,6 +13,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::Policy;
@@ -170,6 +171,29 @@ pub trait Limiter: Send + Sync + 'static {
         key: Key<'_>,
         cost: u32,
     ) -> impl Future<Output = Result<Decision, Error>> + Send;
+}
+
+/// Several servers may hold one in-process limiter.
+impl<L: Limiter> Limiter for Arc<L> {
+    fn policy(&self) -> &Policy {
+        (**self).policy()
+    }
+
+    async fn check(&self, key: Key<'_>, cost: u32) -> Result<Decision, Error> {
+        (**self).check(key, cost).await
+    }
+
+    async fn peek(&self, key: Key<'_>) -> Result<Decision, Error> {
+        (**self).peek(key).await
+    }
+
+    async fn take_up_to(&self, key: Key<'_>, at_most: u32) -> Result<Grant, Error> {
+        (**self).take_up_to(key, at_most).await
+    }
+
+    async fn refund(&self, key: Key<'_>, cost: u32) -> Result<Decision, Error> {
+        (**self).refund(key, cost).await
+    }
 }
 
 /// Makes limiters for policies over one store. The service keeps one of these and a limiter for

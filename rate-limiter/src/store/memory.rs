@@ -22,7 +22,7 @@ use crate::algorithm::leaky_queue::LeakyQueue;
 use crate::algorithm::sliding_counter::SlidingCounter;
 use crate::algorithm::sliding_log::SlidingLog;
 use crate::algorithm::token_bucket::TokenBucket;
-use crate::algorithm::{Micros, Wait};
+use crate::algorithm::Micros;
 use crate::clock::{Clock, Monotonic};
 use crate::limiter::{Decision, Error, Grant, Key, Limiter, Store};
 use crate::policy::{AnyAlgorithm, Policy};

@@ -11,12 +11,13 @@
 //! the price of a lost reply is at most one charge that its caller saw as a failure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Script};
 
-use crate::algorithm::Micros;
+use crate::clock::{Clock, ManualClock};
 use crate::limiter::{Decision, Error, Grant, Key, Limiter, Outcome, Quota, Source, Store};
 use crate::policy::{AlgorithmName, Limit, Policy};
 
@@ -32,12 +33,12 @@ pub struct RedisStore {
 }
 
 /// Where a script takes its time from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ScriptClock {
     /// Redis's clock: what production uses.
     Server,
     /// The last argument of every call: lets the suite put a real Redis on virtual time.
-    Injected(fn() -> Micros),
+    Injected(Arc<ManualClock>),
 }
 
 impl RedisStore {
@@ -68,7 +69,7 @@ impl Store for RedisStore {
     type Limiter = RedisLimiter;
 
     fn limiter(&self, policy: Policy) -> RedisLimiter {
-        RedisLimiter::new(policy, self.connection.clone(), self.clock)
+        RedisLimiter::new(policy, self.connection.clone(), self.clock.clone())
     }
 
     async fn ping(&self) -> Result<(), Error> {
@@ -88,7 +89,7 @@ pub struct RedisLimiter {
 
 impl RedisLimiter {
     fn new(policy: Policy, connection: ConnectionManager, clock: ScriptClock) -> Self {
-        let script = Script::new(&script_text(&policy, clock));
+        let script = Script::new(&script_text(&policy, &clock));
         let parameters = policy.limits().iter().map(parameters).collect();
         Self { policy, connection, clock, script, parameters }
     }
@@ -103,8 +104,8 @@ impl RedisLimiter {
         for parameters in &self.parameters {
             call.arg(&parameters[..]);
         }
-        if let ScriptClock::Injected(now) = self.clock {
-            call.arg(now().0);
+        if let ScriptClock::Injected(clock) = &self.clock {
+            call.arg(clock.now().0);
         }
         // EVALSHA; only when Redis says NOSCRIPT (a restart or a failover emptied its cache) is
         // the script loaded and called again. NOSCRIPT means that nothing ran.
@@ -175,7 +176,7 @@ fn parameters(limit: &Limit) -> [String; 4] {
 }
 
 /// The script for a policy: the clock, the algorithms it uses, the driver.
-fn script_text(policy: &Policy, clock: ScriptClock) -> String {
+fn script_text(policy: &Policy, clock: &ScriptClock) -> String {
     let time = match clock {
         ScriptClock::Server => include_str!("lua/time_server.lua"),
         ScriptClock::Injected(_) => include_str!("lua/time_injected.lua"),

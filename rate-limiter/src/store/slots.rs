@@ -11,7 +11,6 @@
 //! callers per second; the fingerprint's seed is random per process, so nobody can look for one.
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
 use super::Opinion;
 use crate::algorithm::{Algorithm, Micros, Wait};
@@ -107,14 +106,9 @@ impl<A: Algorithm> Slots<A> {
 
     /// Gives `cost` back. A caller that is not here has nothing to be given.
     pub(super) fn refund(&mut self, fingerprint: u64, now: Micros, cost: u32) -> Opinion {
-        let same = |slot: &Slot<A::State>| slot.fingerprint == fingerprint;
-        if let Entry::Occupied(mut entry) =
-            self.table.entry(fingerprint, same, |slot| slot.fingerprint)
-        {
-            self.algorithm.refund(&mut entry.get_mut().state, now, cost);
-            if self.algorithm.settles_after(&entry.get().state, now) == 0 {
-                entry.remove();
-            }
+        let found = self.table.find_mut(fingerprint, |slot| slot.fingerprint == fingerprint);
+        if let Some(slot) = found {
+            self.algorithm.refund(&mut slot.state, now, cost);
         }
         Opinion { wait: Wait::Now, delay_us: 0, ..self.ask(fingerprint, now, 0) }
     }

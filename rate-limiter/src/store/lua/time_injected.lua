@@ -14,10 +14,6 @@ local function load(key)
 end
 
 local function save(key, value, settles_us)
-  if settles_us <= 0 then
-    redis.call('DEL', key)
-  else
-    local expires_ms = math.floor(now_us() / 1000) + math.ceil(settles_us / 1000) + 1
-    redis.call('SET', key, string.format('%.0f|%s', expires_ms, value))
-  end
+  local expires_ms = math.floor(now_us() / 1000) + math.ceil(settles_us / 1000) + 1
+  redis.call('SET', key, string.format('%.0f|%s', expires_ms, value))
 end

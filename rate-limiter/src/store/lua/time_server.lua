@@ -13,9 +13,5 @@ end
 -- One millisecond is added because Redis counts expiry from the start of the current one: the key
 -- must never go before its state has settled, or the caller would be given a full quota early.
 local function save(key, value, settles_us)
-  if settles_us <= 0 then
-    redis.call('DEL', key)
-  else
-    redis.call('SET', key, value, 'PX', string.format('%.0f', math.ceil(settles_us / 1000) + 1))
-  end
+  redis.call('SET', key, value, 'PX', string.format('%.0f', math.ceil(settles_us / 1000) + 1))
 end

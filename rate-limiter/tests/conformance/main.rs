@@ -1,0 +1,100 @@
+//! Every answer against every promise, and every wrong limiter against the promise that must
+//! catch it. A new answer is one line.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use rate_limiter::conformance::{EPOCH, Fixture, promises};
+use rate_limiter::clock::ManualClock;
+use rate_limiter::store::memory::{KEYS_MAX_DEFAULT, Memory, MemoryLimiter};
+use rate_limiter::store::redis::{RESPONSE_TIMEOUT_DEFAULT, RedisLimiter, RedisStore, ScriptClock};
+use rate_limiter::{AlgorithmName, Policy, Store};
+use testkit::Suite;
+
+mod naive;
+
+use naive::{Bug, Naive};
+
+fn main() -> ExitCode {
+    let mut suite = Suite::new();
+    for algorithm in AlgorithmName::ALL {
+        let name = algorithm.as_str();
+        suite.answer(&format!("memory/{name}"), promises, move || MemoryFixture::new(algorithm, KEYS_MAX_DEFAULT));
+        suite.answer(&format!("redis/{name}"), promises, move || RedisFixture::new(algorithm));
+    }
+    // A table far too small for the flood: strangers are refused, the limited stay limited.
+    let small = AlgorithmName::TokenBucket;
+    suite.answer("memory-small/token-bucket", promises, move || MemoryFixture::new(small, 200));
+    // The wrong limiters differ from this one by one line each, and this one is right.
+    suite.answer("naive", promises, || async { Naive::with(None) });
+    for (bug, caught_by) in Bug::ALL {
+        suite.wrong(&bug.name(), caught_by, promises, move || async move { Naive::with(Some(bug)) });
+    }
+    suite.run()
+}
+
+struct MemoryFixture {
+    algorithm: AlgorithmName,
+    clock: Arc<ManualClock>,
+    store: Memory<ManualClock>,
+}
+
+impl MemoryFixture {
+    async fn new(algorithm: AlgorithmName, keys_max: usize) -> Self {
+        let clock = Arc::new(ManualClock::at(EPOCH));
+        Self { algorithm, clock: Arc::clone(&clock), store: Memory::new(clock, keys_max) }
+    }
+}
+
+impl Fixture for MemoryFixture {
+    type Limiter = Arc<MemoryLimiter<ManualClock>>;
+
+    fn algorithm(&self) -> AlgorithmName {
+        self.algorithm
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn servers(&self, policy: Policy, count: usize) -> Vec<Self::Limiter> {
+        let limiter = Arc::new(self.store.limiter(policy));
+        (0..count).map(|_| Arc::clone(&limiter)).collect()
+    }
+}
+
+/// A real Redis of its own, with the scripts on the suite's clock.
+struct RedisFixture {
+    algorithm: AlgorithmName,
+    clock: Arc<ManualClock>,
+    redis: infra::Redis,
+}
+
+impl RedisFixture {
+    async fn new(algorithm: AlgorithmName) -> Self {
+        let redis = infra::redis().await.expect("a Redis to test against");
+        Self { algorithm, clock: Arc::new(ManualClock::at(EPOCH)), redis }
+    }
+}
+
+impl Fixture for RedisFixture {
+    type Limiter = RedisLimiter;
+
+    fn algorithm(&self) -> AlgorithmName {
+        self.algorithm
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    /// Each server has a connection of its own.
+    fn servers(&self, policy: Policy, count: usize) -> Vec<RedisLimiter> {
+        let clock = ScriptClock::Injected(Arc::clone(&self.clock));
+        let server = |_| {
+            let store = RedisStore::connect(self.redis.url(), RESPONSE_TIMEOUT_DEFAULT * 20);
+            store.expect("a URL from infra").with_clock(clock.clone()).limiter(policy.clone())
+        };
+        (0..count).map(server).collect()
+    }
+}
