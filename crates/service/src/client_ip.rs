@@ -1,0 +1,81 @@
+//! Who is asking, when proxies stand between.
+//!
+//! Anybody can send `X-Forwarded-For`. Only what a proxy of ours has appended is true, so the list
+//! is read from its right end, and only as far as the addresses are proxies we trust.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use axum::http::HeaderMap;
+
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The address blocks of our own proxies; by default there are none and the header is ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<Block>);
+
+/// A CIDR block. IPv4 is kept as IPv4-mapped IPv6, so that one comparison does for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Block {
+    network: u128,
+    mask: u128,
+}
+
+impl TrustedProxies {
+    /// The client's address, given who is at the other end of the connection.
+    ///
+    /// An entry that is no address ends the walk: what stands left of it was not written by a
+    /// proxy we know.
+    pub fn client_ip(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer;
+        let lines = headers.get_all(X_FORWARDED_FOR).iter();
+        let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or("not text")).collect();
+        let mut hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
+        while self.trusts(client) {
+            let Some(Ok(hop)) = hops.next().map(|hop| hop.trim().parse()) else { break };
+            client = hop;
+        }
+        client
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|block| bits(address) & block.mask == block.network)
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => Ipv6Addr::to_bits(v6),
+    }
+}
+
+impl FromStr for Block {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr =
+            address.parse().map_err(|_| format!("`{text}` is no address or CIDR block"))?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.map_or(Ok(width), str::parse::<u32>);
+        let free_bits = match length {
+            Ok(length) if length <= width => width - length,
+            _ => return Err(format!("`{text}`: the prefix is 0 to {width} bits long")),
+        };
+        let mask = u128::MAX.checked_shl(free_bits).unwrap_or(0);
+        Ok(Self { network: bits(address) & mask, mask })
+    }
+}
+
+impl FromStr for TrustedProxies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let blocks = text.split(',').map(str::trim).filter(|block| !block.is_empty());
+        blocks.map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}

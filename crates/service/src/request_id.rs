@@ -1,0 +1,81 @@
+//! One id for each request: in every log line, in the response's `X-Request-Id`, and as the
+//! `instance` of every problem.
+
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The header an id is read from and echoed in.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest id taken over from a client; a longer one would let clients fill the log.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+
+tokio::task_local! {
+    static CURRENT: RequestId;
+}
+
+/// A request's id: letters, digits and `-_.`, nothing that needs escaping anywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The id the client sent, when it is sane, else a fresh one.
+    ///
+    /// Taking a client's id over is what lets one id follow a call through several services.
+    pub fn of(headers: &HeaderMap) -> Self {
+        match headers.get(X_REQUEST_ID) {
+            Some(sent) if is_sane(sent.as_bytes()) => Self(sent.clone()),
+            _ => Self::fresh(),
+        }
+    }
+
+    /// A new id: a prefix drawn once per process, and a counter.
+    ///
+    /// Trade-off: unique and cheap (one atomic add), but guessable: never use it as a secret.
+    pub fn fresh() -> Self {
+        // std seeds `RandomState` from the operating system.
+        static PREFIX: LazyLock<u32> = LazyLock::new(|| RandomState::new().hash_one(0) as u32);
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let text = format!("{:08x}-{:x}", *PREFIX, NEXT.fetch_add(1, Ordering::Relaxed));
+        Self(HeaderValue::try_from(text).expect("hex digits and a dash are a header value"))
+    }
+
+    /// The id of the request this task is working on; `None` outside a hardened router.
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Clone::clone).ok()
+    }
+
+    pub(crate) fn is_set() -> bool {
+        CURRENT.try_with(|_| ()).is_ok()
+    }
+
+    /// Runs `work` with this id as the current one: wrap spawned tasks in it.
+    pub async fn scope<F: Future>(self, work: F) -> F::Output {
+        CURRENT.scope(self, work).await
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().expect("only visible ASCII is ever put in")
+    }
+
+    pub(crate) fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+fn is_sane(id: &[u8]) -> bool {
+    let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(harmless)
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
