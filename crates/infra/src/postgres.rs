@@ -296,8 +296,9 @@ fn arguments(data: &Path, port: u16, options: &PostgresOptions) -> Vec<OsString>
 /// eighth its state.
 fn is_ready(data: &Path, pid: Option<u32>) -> bool {
     let Ok(status) = fs::read_to_string(data.join("postmaster.pid")) else { return false };
+    // The postmaster writes the file in several steps, so any prefix of it can be seen.
     let lines: Vec<&str> = status.lines().map(str::trim).collect();
-    let ours = pid.is_none_or(|pid| lines[0] == pid.to_string());
+    let ours = pid.is_none_or(|pid| lines.first() == Some(&pid.to_string().as_str()));
     ours && lines.get(7) == Some(&"ready")
 }
 
