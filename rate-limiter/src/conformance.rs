@@ -41,23 +41,88 @@ pub trait Fixture: Send + Sync + 'static {
 /// What every limiter promises.
 pub fn promises<F: Fixture>() -> Vec<Promise<F>> {
     vec![
-        promise!(F, a_new_caller_has_the_whole_quota, "A caller never seen can take the limit, and not one more."),
+        promise!(
+            F,
+            a_new_caller_has_the_whole_quota,
+            "A caller never seen can take the limit, and not one more."
+        ),
         promise!(F, callers_are_independent, "What one caller takes, no other one misses."),
-        promise!(F, never_admits_more_than_the_bound, "In no window is more admitted than the algorithm's bound."),
-        promise!(F, steady_demand_is_not_starved, "Who waits as told gets the full rate, period after period."),
-        promise!(F, a_denial_changes_nothing, "A denied request leaves no trace, however often it is repeated."),
-        promise!(F, retry_after_is_tight, "A denied request succeeds at retry_after and not a microsecond before."),
-        promise!(F, remaining_is_honest, "As many requests of cost one as remain succeed, and the next does not."),
-        promise!(F, a_cost_beyond_the_limit_is_never_possible, "What can never be granted is told apart from what must wait."),
-        promise!(F, partial_grants_take_what_is_there, "take_up_to charges the smaller of what is asked for and what is left."),
-        promise!(F, refunds_never_exceed_the_limit, "A refund gives back what was charged and never more than the limit."),
-        promise!(F, limits_are_all_or_nothing, "A policy charges all of its limits or none of them."),
-        promise!(F, concurrent_callers_share_one_quota, "Many tasks on many servers together get the limit, exactly.").on_many_threads(),
-        promise!(F, servers_agree_on_the_time, "A quota used up at one server is used up at all of them."),
-        promise!(F, time_going_backwards_admits_nothing, "A clock that jumps back and forth again mints nothing."),
-        promise!(F, a_flood_of_callers_gives_nobody_a_fresh_quota, "Strangers cannot push a limited caller out of the table."),
-        promise!(F, extreme_rates_neither_drift_nor_overflow, "Once a year and a million per millisecond are both exact."),
-        promise!(F, agrees_with_the_model, "Every decision of a random history equals the pure algorithm's."),
+        promise!(
+            F,
+            never_admits_more_than_the_bound,
+            "In no window is more admitted than the algorithm's bound."
+        ),
+        promise!(
+            F,
+            steady_demand_is_not_starved,
+            "Who waits as told gets the full rate, period after period."
+        ),
+        promise!(
+            F,
+            a_denial_changes_nothing,
+            "A denied request leaves no trace, however often it is repeated."
+        ),
+        promise!(
+            F,
+            retry_after_is_tight,
+            "A denied request succeeds at retry_after and not a microsecond before."
+        ),
+        promise!(
+            F,
+            remaining_is_honest,
+            "As many requests of cost one as remain succeed, and the next does not."
+        ),
+        promise!(
+            F,
+            a_cost_beyond_the_limit_is_never_possible,
+            "What can never be granted is told apart from what must wait."
+        ),
+        promise!(
+            F,
+            partial_grants_take_what_is_there,
+            "take_up_to charges the smaller of what is asked for and what is left."
+        ),
+        promise!(
+            F,
+            refunds_never_exceed_the_limit,
+            "A refund gives back what was charged and never more than the limit."
+        ),
+        promise!(
+            F,
+            limits_are_all_or_nothing,
+            "A policy charges all of its limits or none of them."
+        ),
+        promise!(
+            F,
+            concurrent_callers_share_one_quota,
+            "Many tasks on many servers together get the limit, exactly."
+        )
+        .on_many_threads(),
+        promise!(
+            F,
+            servers_agree_on_the_time,
+            "A quota used up at one server is used up at all of them."
+        ),
+        promise!(
+            F,
+            time_going_backwards_admits_nothing,
+            "A clock that jumps back and forth again mints nothing."
+        ),
+        promise!(
+            F,
+            a_flood_of_callers_gives_nobody_a_fresh_quota,
+            "Strangers cannot push a limited caller out of the table."
+        ),
+        promise!(
+            F,
+            extreme_rates_neither_drift_nor_overflow,
+            "Once a year and a million per millisecond are both exact."
+        ),
+        promise!(
+            F,
+            agrees_with_the_model,
+            "Every decision of a random history equals the pure algorithm's."
+        ),
     ]
 }
 
@@ -66,7 +131,8 @@ const RATE: u32 = 5;
 const PER_MS: u64 = 7;
 
 fn policy<F: Fixture>(fixture: &F, name: &str, rate: u32, per_ms: u64) -> Policy {
-    Policy::single(name, fixture.algorithm(), rate, per_ms, None).expect("the suite's numbers are legal")
+    Policy::single(name, fixture.algorithm(), rate, per_ms, None)
+        .expect("the suite's numbers are legal")
 }
 
 fn one_server<F: Fixture>(fixture: &F, policy: Policy) -> F::Limiter {
@@ -115,7 +181,10 @@ async fn callers_are_independent<F: Fixture>(fixture: Arc<F>) -> Verdict {
     exhaust(&limiter, "first").await?;
     for caller in ["second", "first ", "FIRST", "{first}", "first}{"] {
         let taken = exhaust(&limiter, caller).await?;
-        ensure!(taken == RATE, "{caller:?} could take {taken}, not {RATE}, after \"first\" took all");
+        ensure!(
+            taken == RATE,
+            "{caller:?} could take {taken}, not {RATE}, after \"first\" took all"
+        );
     }
     Ok(())
 }
@@ -175,13 +244,18 @@ async fn steady_demand_is_not_starved<F: Fixture>(fixture: Arc<F>) -> Verdict {
     while fixture.clock().now() <= end {
         match check(&limiter, "caller", 1).await?.outcome {
             Outcome::Allowed => admitted += 1,
-            Outcome::Denied { retry_after } => fixture.clock().advance(retry_after.max(Duration::from_micros(1))),
+            Outcome::Denied { retry_after } => {
+                fixture.clock().advance(retry_after.max(Duration::from_micros(1)))
+            }
             Outcome::TooLarge => return Err(Broken::because("a cost of one was called too large")),
         }
     }
     // One request per period may fall to rounding where an algorithm weighs in milliseconds.
     let least = periods * u64::from(RATE) - periods - 1;
-    ensure!(admitted >= least, "{admitted} were admitted in {periods} periods; at least {least} are due");
+    ensure!(
+        admitted >= least,
+        "{admitted} were admitted in {periods} periods; at least {least} are due"
+    );
     Ok(())
 }
 
@@ -208,12 +282,17 @@ async fn retry_after_is_tight<F: Fixture>(fixture: Arc<F>) -> Verdict {
         let cost = rng.u32(1..=RATE);
         let decision = check(&limiter, "caller", cost).await?;
         let Some(retry_after) = decision.retry_after() else {
-            return Err(Broken::because(format!("round {round}: {cost} after exhaustion: {decision:?}")));
+            return Err(Broken::because(format!(
+                "round {round}: {cost} after exhaustion: {decision:?}"
+            )));
         };
         ensure!(!retry_after.is_zero(), "a denial says to retry at once");
         fixture.clock().advance(retry_after - Duration::from_micros(1));
         let early = check(&limiter, "caller", cost).await?;
-        ensure!(!early.allowed(), "round {round}: {cost} was allowed a microsecond before {retry_after:?}");
+        ensure!(
+            !early.allowed(),
+            "round {round}: {cost} was allowed a microsecond before {retry_after:?}"
+        );
         fixture.clock().advance(Duration::from_micros(1));
         let due = check(&limiter, "caller", cost).await?;
         ensure!(due.allowed(), "round {round}: {cost} was denied after {retry_after:?}: {due:?}");
@@ -272,7 +351,10 @@ async fn refunds_never_exceed_the_limit<F: Fixture>(fixture: Arc<F>) -> Verdict 
     limiter.refund(key("stranger"), 3).await.map_err(failed)?;
     for caller in ["caller", "stranger"] {
         let taken = exhaust(&limiter, caller).await?;
-        ensure!(taken == RATE, "{caller} could take {taken} after a refund of more than was charged");
+        ensure!(
+            taken == RATE,
+            "{caller} could take {taken} after a refund of more than was charged"
+        );
     }
     Ok(())
 }
@@ -301,7 +383,11 @@ async fn limits_are_all_or_nothing<F: Fixture>(fixture: Arc<F>) -> Verdict {
     let last = check(&limiter, "caller", 1).await?;
     ensure!(last.allowed(), "the loose limit was charged for denied requests: {last:?}");
     let denied = check(&limiter, "caller", 1).await?;
-    ensure!(denied.limit_index == 1, "the loose limit is used up, but limit {} was blamed", denied.limit_index);
+    ensure!(
+        denied.limit_index == 1,
+        "the loose limit is used up, but limit {} was blamed",
+        denied.limit_index
+    );
     Ok(())
 }
 
@@ -325,7 +411,10 @@ async fn concurrent_callers_share_one_quota<F: Fixture>(fixture: Arc<F>) -> Verd
     while let Some(task) = tasks.join_next().await {
         admitted += task.map_err(|error| Broken::because(error.to_string()))??;
     }
-    ensure!(admitted == limit, "64 tasks made 640 requests at once; {admitted} passed a limit of {limit}");
+    ensure!(
+        admitted == limit,
+        "64 tasks made 640 requests at once; {admitted} passed a limit of {limit}"
+    );
     Ok(())
 }
 
@@ -381,7 +470,8 @@ async fn extreme_rates_neither_drift_nor_overflow<F: Fixture>(fixture: Arc<F>) -
     let next = check(&yearly, "caller", 1).await?;
     ensure!(next.allowed(), "denied after waiting {wait:?} as told: {next:?}");
 
-    let windowed = matches!(fixture.algorithm(), AlgorithmName::SlidingLog | AlgorithmName::Concurrency);
+    let windowed =
+        matches!(fixture.algorithm(), AlgorithmName::SlidingLog | AlgorithmName::Concurrency);
     let (rate, per_ms) = if windowed { (1_000, 1) } else { (1_000_000, 1) };
     let fast = one_server(&*fixture, policy(&*fixture, "fast", rate, per_ms));
     for round in 0..20 {
@@ -397,7 +487,9 @@ async fn extreme_rates_neither_drift_nor_overflow<F: Fixture>(fixture: Arc<F>) -
 async fn agrees_with_the_model<F: Fixture>(fixture: Arc<F>) -> Verdict {
     let seed = Seed::from_env_or_fresh();
     let mut rng = seed.rng();
-    for (round, (rate, per_ms)) in [(5, 7), (1, 1), (1_000, 3), (97, 60_000)].into_iter().enumerate() {
+    for (round, (rate, per_ms)) in
+        [(5, 7), (1, 1), (1_000, 3), (97, 60_000)].into_iter().enumerate()
+    {
         let policy = policy(&*fixture, &format!("model-{round}"), rate, per_ms);
         let limiter = one_server(&*fixture, policy.clone());
         let mut model = Model::new(&policy);
@@ -410,8 +502,11 @@ async fn agrees_with_the_model<F: Fixture>(fixture: Arc<F>) -> Verdict {
             let actual = model::ask(&limiter, &step).await.map_err(failed)?;
             history.push(format!("at {} {step:?}: {actual:?}", now.0));
             if actual != expected {
-                let what = format!("{rate} per {per_ms} ms: the model says {expected:?}, the answer {actual:?}");
-                return Err(Broken::because(what).with_history(history.split_off(history.len().saturating_sub(8))));
+                let what = format!(
+                    "{rate} per {per_ms} ms: the model says {expected:?}, the answer {actual:?}"
+                );
+                return Err(Broken::because(what)
+                    .with_history(history.split_off(history.len().saturating_sub(8))));
             }
         }
     }

@@ -210,8 +210,7 @@ impl Policy {
             burst: limit.spec.burst.map(|burst| (burst / servers).max(1)),
             ..limit.spec.clone()
         });
-        let spec =
-            PolicySpec { limits: limits.collect(), on_store_failure: self.on_store_failure };
+        let spec = PolicySpec { limits: limits.collect(), on_store_failure: self.on_store_failure };
         Self::new(&self.name, &spec).expect("smaller numbers than checked ones are valid")
     }
 }
@@ -366,7 +365,9 @@ mod tests {
 
     #[test]
     fn a_bad_policy_names_the_field_at_fault() {
-        use AlgorithmName::{Concurrency, FixedWindow, Gcra, SlidingCounter, SlidingLog, TokenBucket};
+        use AlgorithmName::{
+            Concurrency, FixedWindow, Gcra, SlidingCounter, SlidingLog, TokenBucket,
+        };
         for (spec, field) in [
             (spec(TokenBucket, 0, 1_000, None), "limits/0/rate"),
             (spec(TokenBucket, 1, 0, None), "limits/0/per_ms"),

@@ -65,7 +65,10 @@ mod tests {
     fn a_rate_is_kept_in_lowest_terms() {
         assert_eq!(Rate::new(50, 1_000_000), Rate { units_per_us: 1, units_per_token: 20_000 });
         assert_eq!(Rate::new(7, 1_000_000), Rate { units_per_us: 7, units_per_token: 1_000_000 });
-        assert_eq!(Rate::new(1_000_000_000, 1_000_000), Rate { units_per_us: 1_000, units_per_token: 1 });
+        assert_eq!(
+            Rate::new(1_000_000_000, 1_000_000),
+            Rate { units_per_us: 1_000, units_per_token: 1 }
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::slots::{Full, Slots};
 use super::{Opinion, decide};
+use crate::algorithm::Micros;
 use crate::algorithm::concurrency::Concurrency;
 use crate::algorithm::fixed_window::FixedWindow;
 use crate::algorithm::gcra::Gcra;
@@ -22,7 +23,6 @@ use crate::algorithm::leaky_queue::LeakyQueue;
 use crate::algorithm::sliding_counter::SlidingCounter;
 use crate::algorithm::sliding_log::SlidingLog;
 use crate::algorithm::token_bucket::TokenBucket;
-use crate::algorithm::Micros;
 use crate::clock::{Clock, Monotonic};
 use crate::limiter::{Decision, Error, Grant, Key, Limiter, Store};
 use crate::policy::{AnyAlgorithm, Policy};
@@ -90,7 +90,8 @@ impl<C: Clock> MemoryLimiter<C> {
         let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
         let slots_max = keys_max.div_ceil(shards);
         let shard = |_| {
-            let limits = policy.limits().iter().map(|limit| Table::new(limit.algorithm(), slots_max));
+            let limits =
+                policy.limits().iter().map(|limit| Table::new(limit.algorithm(), slots_max));
             CachePadded::new(Mutex::new(Shard { limits: limits.collect() }))
         };
         let shards = (0..shards).map(shard).collect();
@@ -106,7 +107,9 @@ impl<C: Clock> MemoryLimiter<C> {
         let now = self.clock.now();
         let mut shard = shard.lock();
         let checked = match &mut *shard.limits {
-            [only] => only.check(fingerprint, now, cost).map(|opinion| decide([opinion].into_iter())),
+            [only] => {
+                only.check(fingerprint, now, cost).map(|opinion| decide([opinion].into_iter()))
+            }
             _ => shard.check_all(fingerprint, now, cost),
         };
         checked.map_err(|Full| Error::Full { keys_max: self.keys_max })
@@ -114,7 +117,10 @@ impl<C: Clock> MemoryLimiter<C> {
 
     /// Callers tracked now, over all limits.
     pub fn tracked(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().limits.iter().map(Table::len).sum::<usize>()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().limits.iter().map(Table::len).sum::<usize>())
+            .sum()
     }
 
     /// Bytes allocated for tracked callers, beyond the fixed size of the limiter.

@@ -48,14 +48,16 @@ impl RedisStore {
     /// [`Error::Invalid`] for a malformed URL. A Redis that is down is not an error here: every
     /// check answers [`Error::Unavailable`] until it is back.
     pub fn connect(url: &str, response_timeout: Duration) -> Result<Self, Error> {
-        let client = Client::open(url).map_err(|error| Error::invalid("store", error.to_string()))?;
+        let client =
+            Client::open(url).map_err(|error| Error::invalid("store", error.to_string()))?;
         let config = ConnectionManagerConfig::new()
             .set_response_timeout(Some(response_timeout))
             .set_connection_timeout(Some(response_timeout))
             // Reconnecting is worth repeating, and happens beside the checks; a check is not.
             .set_min_delay(Duration::from_millis(10))
             .set_max_delay(Duration::from_millis(500));
-        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(unavailable)?;
+        let connection =
+            ConnectionManager::new_lazy_with_config(client, config).map_err(unavailable)?;
         Ok(Self { connection, clock: ScriptClock::Server })
     }
 
@@ -181,8 +183,11 @@ fn script_text(policy: &Policy, clock: &ScriptClock) -> String {
         ScriptClock::Server => include_str!("lua/time_server.lua"),
         ScriptClock::Injected(_) => include_str!("lua/time_injected.lua"),
     };
-    let sources: BTreeSet<_> =
-        policy.limits().iter().flat_map(|limit| algorithm_sources(limit.spec().algorithm)).collect();
+    let sources: BTreeSet<_> = policy
+        .limits()
+        .iter()
+        .flat_map(|limit| algorithm_sources(limit.spec().algorithm))
+        .collect();
     let mut text = format!("{time}\nlocal algorithms = {{}}\n");
     for (_, source) in sources {
         text.push_str(source);

@@ -132,7 +132,8 @@ impl<A: Algorithm> Slots<A> {
 
     fn sweep(&mut self, now: Micros, slots: usize) {
         for _ in 0..slots.min(self.table.num_buckets()) {
-            self.cursor = if self.cursor + 1 < self.table.num_buckets() { self.cursor + 1 } else { 0 };
+            self.cursor =
+                if self.cursor + 1 < self.table.num_buckets() { self.cursor + 1 } else { 0 };
             if let Ok(entry) = self.table.get_bucket_entry(self.cursor)
                 && self.algorithm.settles_after(&entry.get().state, now) == 0
             {

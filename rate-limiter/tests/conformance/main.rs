@@ -4,8 +4,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use rate_limiter::conformance::{EPOCH, Fixture, promises};
 use rate_limiter::clock::ManualClock;
+use rate_limiter::conformance::{EPOCH, Fixture, promises};
 use rate_limiter::store::memory::{KEYS_MAX_DEFAULT, Memory, MemoryLimiter};
 use rate_limiter::store::redis::{RESPONSE_TIMEOUT_DEFAULT, RedisLimiter, RedisStore, ScriptClock};
 use rate_limiter::{AlgorithmName, Policy, Store};
@@ -19,7 +19,9 @@ fn main() -> ExitCode {
     let mut suite = Suite::new();
     for algorithm in AlgorithmName::ALL {
         let name = algorithm.as_str();
-        suite.answer(&format!("memory/{name}"), promises, move || MemoryFixture::new(algorithm, KEYS_MAX_DEFAULT));
+        suite.answer(&format!("memory/{name}"), promises, move || {
+            MemoryFixture::new(algorithm, KEYS_MAX_DEFAULT)
+        });
         suite.answer(&format!("redis/{name}"), promises, move || RedisFixture::new(algorithm));
     }
     // A table far too small for the flood: strangers are refused, the limited stay limited.
@@ -28,7 +30,12 @@ fn main() -> ExitCode {
     // The wrong limiters differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { Naive::with(None) });
     for (bug, caught_by) in Bug::ALL {
-        suite.wrong(&bug.name(), caught_by, promises, move || async move { Naive::with(Some(bug)) });
+        suite.wrong(
+            &bug.name(),
+            caught_by,
+            promises,
+            move || async move { Naive::with(Some(bug)) },
+        );
     }
     suite.run()
 }

@@ -184,10 +184,24 @@ impl NaiveLimiter {
         }
         let (units, as_of) = stored.unwrap_or((capacity, now));
         let units = self.refilled(units, as_of, now, rate, capacity, spec.per_ms * 1_000);
-        Standing { units, as_of: as_of.max(now), capacity, rate, behind_us: as_of.saturating_sub(now) }
+        Standing {
+            units,
+            as_of: as_of.max(now),
+            capacity,
+            rate,
+            behind_us: as_of.saturating_sub(now),
+        }
     }
 
-    fn refilled(&self, units: u64, as_of: u64, now: u64, rate: Rate, capacity: u64, per_us: u64) -> u64 {
+    fn refilled(
+        &self,
+        units: u64,
+        as_of: u64,
+        now: u64,
+        rate: Rate,
+        capacity: u64,
+        per_us: u64,
+    ) -> u64 {
         let elapsed_us = match self.bug {
             Some(Bug::ClockGoingBackwardsRefills) => now.abs_diff(as_of),
             _ => now.saturating_sub(as_of),
@@ -241,13 +255,20 @@ impl NaiveLimiter {
             1 => Outcome::Denied { retry_after },
             _ => Outcome::TooLarge,
         };
-        Decision { outcome, limit_index: index.0, quota, delay: Duration::ZERO, source: Source::Store }
+        Decision {
+            outcome,
+            limit_index: index.0,
+            quota,
+            delay: Duration::ZERO,
+            source: Source::Store,
+        }
     }
 
     async fn charge(&self, key: Key<'_>, cost: u32) -> Decision {
         let indices = 0..self.policy.limits().len();
         // The answer locks around reading and writing; the two-step bug lets others in between.
-        let mut standings: Vec<_> = indices.clone().map(|index| self.standing(index, key)).collect();
+        let mut standings: Vec<_> =
+            indices.clone().map(|index| self.standing(index, key)).collect();
         let decision = self.decide(key, cost, &standings);
         if self.has(Bug::TwoStepReadThenWrite) {
             tokio::task::yield_now().await;
