@@ -234,7 +234,7 @@ impl Limit {
         if per_ms == 0 || per_ms > PER_MS_MAX {
             return invalid("per_ms", format!("must be 1 to {PER_MS_MAX}, not {per_ms}"));
         }
-        if u64::from(rate) * 1_000 > RATE_PER_SECOND_MAX * per_ms {
+        if u64::from(rate) * 1_000 > RATE_PER_SECOND_MAX.saturating_mul(per_ms) {
             return invalid("rate", format!("must be at most {RATE_PER_SECOND_MAX} per second"));
         }
         if burst == Some(0) {
@@ -263,7 +263,9 @@ impl Limit {
             AlgorithmName::SlidingLog | AlgorithmName::Concurrency => {
                 ("rate", rate <= LOG_LIMIT_MAX)
             }
-            AlgorithmName::SlidingCounter => ("rate", u64::from(rate) * per_ms <= UNITS_MAX),
+            AlgorithmName::SlidingCounter => {
+                ("rate", u64::from(rate).saturating_mul(per_ms) <= UNITS_MAX)
+            }
             AlgorithmName::FixedWindow => ("rate", true),
             _ => {
                 let Rate { units_per_us, units_per_token } = self.ratio();

@@ -60,8 +60,10 @@ impl<A: Algorithm> Slots<A> {
         };
         let wait = self.algorithm.wait(&slot.state, now, cost);
         let mut delay_us = 0;
-        if wait == Wait::Now && cost > 0 {
+        if wait == Wait::Now {
             delay_us = self.algorithm.delay(&slot.state, now);
+        }
+        if wait == Wait::Now && cost > 0 {
             self.algorithm.charge(&mut slot.state, now, cost);
         }
         Ok(Opinion { wait, quota: self.algorithm.quota(&slot.state, now), delay_us })

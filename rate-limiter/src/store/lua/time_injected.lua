@@ -15,5 +15,5 @@ end
 
 local function save(key, value, settles_us)
   local expires_ms = math.floor(now_us() / 1000) + math.ceil(settles_us / 1000) + 1
-  redis.call('SET', key, string.format('%.0f|%s', expires_ms, value))
+  redis.call('SET', key, string.format('%.0f|', expires_ms) .. value)
 end
