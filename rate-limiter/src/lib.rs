@@ -21,11 +21,32 @@
 //! 10. Everything above is a test over every (algorithm × store), and a dozen wrong limiters show
 //!     that the tests can fail ([`conformance`]).
 
+// The contract
 pub mod limiter;
 pub mod policy;
+
+// The pure core: no clock, no lock, no socket
 pub mod algorithm;
+pub mod breaker;
+
+// The answers
 pub mod clock;
 pub mod store;
+pub mod resilience;
+
+// The fronts
+#[cfg(feature = "http")]
+pub mod headers;
+#[cfg(feature = "http")]
+pub mod denial;
+#[cfg(feature = "http")]
+pub mod layer;
+#[cfg(feature = "http")]
+pub mod registry;
+#[cfg(feature = "http")]
+pub mod http;
+
+// The proof
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
