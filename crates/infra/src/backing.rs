@@ -15,7 +15,7 @@ pub(crate) enum Backing {
     Local(Arc<Server>),
     /// A container of ours.
     #[cfg(feature = "containers")]
-    Container(crate::container::Container),
+    Container(Box<crate::container::Container>),
 }
 
 impl Backing {

@@ -97,7 +97,7 @@ pub async fn postgres_with(options: PostgresOptions) -> Result<Postgres> {
     if programs.is_none() || containers_first() {
         let (container, admin_url) = crate::container::postgres(&options).await?;
         let version = version(&admin_url).await?;
-        let backing = Backing::Container(container);
+        let backing = Backing::Container(Box::new(container));
         return Ok(Postgres { admin_url, version, backing, slow_fsync: None });
     }
     match programs {
@@ -265,14 +265,21 @@ fn url_on(port: u16) -> String {
 
 /// The command line after the program's name.
 fn arguments(data: &Path, port: u16, options: &PostgresOptions) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["-D".into(), data.into()];
+    arguments.extend(["-p".into(), port.to_string().into()]);
     // No Unix socket: its path would have to stay below 108 bytes, and faultline speaks TCP.
-    let everywhere = [
-        ("listen_addresses", "127.0.0.1"),
-        ("unix_socket_directories", ""),
-        ("max_connections", "400"),
-        ("huge_pages", "off"),
-        ("timezone", "UTC"),
-    ];
+    let local = [("listen_addresses", "127.0.0.1"), ("unix_socket_directories", "")];
+    let local = local.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    for (name, value) in local.into_iter().chain(settings(options)) {
+        arguments.extend(["-c".into(), format!("{name}={value}").into()]);
+    }
+    arguments
+}
+
+/// The settings of a profile, the caller's own last.
+pub(crate) fn settings(options: &PostgresOptions) -> Vec<(String, String)> {
+    let everywhere: &[(&str, &str)] =
+        &[("max_connections", "400"), ("huge_pages", "off"), ("timezone", "UTC")];
     let fast: &[(&str, &str)] = &[
         ("fsync", "off"),
         ("full_page_writes", "off"),
@@ -283,13 +290,22 @@ fn arguments(data: &Path, port: u16, options: &PostgresOptions) -> Vec<OsString>
         ("checkpoint_timeout", "1h"),
     ];
     let profile = if options.profile == Profile::Fast { fast } else { &[] };
-    let given = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let mut arguments: Vec<OsString> = vec!["-D".into(), data.into()];
-    arguments.extend(["-p".into(), port.to_string().into()]);
-    for (name, value) in everywhere.into_iter().chain(profile.iter().copied()).chain(given) {
-        arguments.extend(["-c".into(), format!("{name}={value}").into()]);
+    let ours =
+        everywhere.iter().chain(profile).map(|(name, value)| ((*name).into(), (*value).into()));
+    ours.chain(options.settings.iter().cloned()).collect()
+}
+
+/// Waits until a Postgres that is just starting answers a query.
+#[cfg(feature = "containers")]
+pub(crate) async fn wait_until_it_answers(admin_url: &str) -> Result<()> {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        match version(admin_url).await {
+            Ok(_) => return Ok(()),
+            Err(error) if std::time::Instant::now() > deadline => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
     }
-    arguments
 }
 
 /// Reads what `pg_ctl --wait` reads: the first line of `postmaster.pid` is the process, the

@@ -387,7 +387,11 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> Result<bool>) 
         if Instant::now() > deadline {
             let last = outcome.err().map_or(String::new(), |error| format!(" ({error})"));
             let why = format!("waited {SETTLE_TIMEOUT:?} for {what}{last}");
-            return Err(Error::Start { server: "redis-server".to_owned(), why, log: String::new() });
+            return Err(Error::Start {
+                server: "redis-server".to_owned(),
+                why,
+                log: String::new(),
+            });
         }
         std::thread::sleep(POLL_INTERVAL);
     }

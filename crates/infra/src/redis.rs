@@ -74,7 +74,7 @@ pub async fn redis_with(options: RedisOptions) -> Result<Redis> {
             move || version(&url)
         })
         .await?;
-        let backing = Backing::Container(container);
+        let backing = Backing::Container(Box::new(container));
         return Ok(Redis { url, version, backing, slow_fsync: None });
     }
     match program {

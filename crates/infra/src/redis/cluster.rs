@@ -229,11 +229,8 @@ impl SlotMove {
         let Self { slot, from, to, .. } = self.clone();
         off_the_runtime(move || {
             let mut source = connect(&from.url)?;
-            let keys: Vec<Vec<u8>> = cmd("CLUSTER")
-                .arg("GETKEYSINSLOT")
-                .arg(slot)
-                .arg(count_max)
-                .query(&mut source)?;
+            let keys: Vec<Vec<u8>> =
+                cmd("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(count_max).query(&mut source)?;
             if !keys.is_empty() {
                 let (host, port) = host_and_port(&to.url)?;
                 let mut migrate = cmd("MIGRATE");
@@ -367,9 +364,7 @@ fn wait_healthy(running: &[Peer]) -> Result<()> {
                 .filter(|line| running.iter().any(|peer| peer.id == line.id))
                 .map(NodeLine::slot_count)
                 .sum();
-            if field(&info, "cluster_state") != Some("ok")
-                || unlinked
-                || served != u32::from(SLOTS)
+            if field(&info, "cluster_state") != Some("ok") || unlinked || served != u32::from(SLOTS)
             {
                 return Ok(false);
             }
