@@ -63,14 +63,12 @@ fn start(variant: Variant) -> (SocketAddr, i32) {
             let listener = service::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
             send.send((listener.local_addr().unwrap(), thread_id())).unwrap();
             let router = Router::new().route("/hello/{name}", get(async || "hello"));
-            match variant {
-                Variant::BareAxum => axum::serve(listener, router).await.unwrap(),
-                Variant::Served => drop(serve(listener, router, Shutdown::new()).await),
-                Variant::HardenedAndServed => {
-                    let router = harden(router, Limits::default());
-                    drop(serve(listener, router, Shutdown::new()).await);
-                }
-            }
+            let router = match variant {
+                Variant::BareAxum => return axum::serve(listener, router).await.unwrap(),
+                Variant::Served => router,
+                Variant::HardenedAndServed => harden(router, Limits::default()),
+            };
+            serve(listener, router, Shutdown::new()).await;
         });
     });
     receive.recv().unwrap()

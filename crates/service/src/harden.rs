@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -23,6 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::Route;
 use futures::FutureExt;
 use http_body_util::{BodyExt, Limited};
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::extract::too_large;
@@ -45,6 +46,9 @@ const PLAIN_DETAIL_BYTES_MAX: usize = 4 * 1024;
 /// inner one steps aside, so that a system that hardens itself can be mounted in the lab.
 pub fn harden(router: Router, limits: Limits) -> Router {
     crate::metrics::install();
+    // Trap: without `with_state` axum turns each handler into a route, and so applies this layer,
+    // again for every request; metrics would be looked up by name each time.
+    let router = router.with_state(());
     router.layer(HardenLayer(Arc::new(Guard { limits, in_flight: AtomicUsize::new(0) })))
 }
 
@@ -97,7 +101,7 @@ impl Service<Request> for Hardened {
 
         Box::pin(id.clone().scope(async move {
             let response = match admitted {
-                Ok((_in_flight, handler)) => bounded(handler, request_time).await,
+                Ok((_in_flight, handler)) => bounded(handler, started, request_time).await,
                 Err(problem) => problem.into_response(),
             };
             let mut response = match response.status().as_u16() {
@@ -116,23 +120,20 @@ impl Service<Request> for Hardened {
 /// What of the request is still needed when the handler has consumed it.
 struct Asked {
     method: Method,
-    matched: Option<MatchedPath>,
-    uri: Uri,
+    place: Result<MatchedPath, Uri>, // the URI is only kept to say what was not found
 }
 
 impl Asked {
     fn of(request: &Request) -> Self {
-        Self {
-            method: request.method().clone(),
-            matched: request.extensions().get::<MatchedPath>().cloned(),
-            uri: request.uri().clone(),
-        }
+        let matched = request.extensions().get::<MatchedPath>().cloned();
+        let place = matched.ok_or_else(|| request.uri().clone());
+        Self { method: request.method().clone(), place }
     }
 
-    /// The pattern, never the path: paths are chosen by clients and would grow the metrics
-    /// without bound. All unknown paths share one label.
+    /// The pattern, never the path: paths are chosen by clients, so as labels they would grow the
+    /// metrics without bound, and in logs they may tell secrets. All unknown paths share one.
     fn route(&self) -> &str {
-        self.matched.as_ref().map_or("unmatched", MatchedPath::as_str)
+        self.place.as_ref().map_or("unmatched", MatchedPath::as_str)
     }
 }
 
@@ -193,12 +194,12 @@ fn limit_body(request: &mut Request, limit: usize) -> Result<(), Problem> {
 }
 
 /// The handler's answer, or the problem that took its place: too slow, or panicked.
-async fn bounded<F>(handler: F, request_time: Duration) -> Response
+async fn bounded<F>(handler: F, started: Instant, request_time: Duration) -> Response
 where
     F: Future<Output = Result<Response, Infallible>>,
 {
     let caught = AssertUnwindSafe(handler).catch_unwind();
-    match tokio::time::timeout(request_time, caught).await {
+    match tokio::time::timeout_at(started + request_time, caught).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(never))) => match never {},
         Ok(Err(panic)) => {
@@ -232,22 +233,22 @@ async fn as_problem(response: Response, asked: &Asked) -> Response {
     let text = Limited::new(body, PLAIN_DETAIL_BYTES_MAX).collect().await;
     let text = text.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned());
     let text = text.unwrap_or_default();
-    let problem = match parts.status {
+    let problem = match (parts.status, &asked.place) {
+        (StatusCode::NOT_FOUND, Err(uri)) => {
+            Problem::not_found(format!("no such route: {}", uri.path()))
+        }
         // What a handler wrote into a 5xx may tell internals: it goes to the log.
-        status if status.is_server_error() && !text.is_empty() => {
+        (status, _) if status.is_server_error() && !text.is_empty() => {
             tracing::error!(error = %text, "request failed");
             Problem::new(status)
         }
-        StatusCode::NOT_FOUND if asked.matched.is_none() => {
-            Problem::not_found(format!("no such route: {}", asked.uri.path()))
-        }
-        StatusCode::METHOD_NOT_ALLOWED => {
+        (StatusCode::METHOD_NOT_ALLOWED, _) => {
             // axum adds `Allow` itself, outside of this layer.
             let detail = format!("{} is not allowed here; `Allow` says what is", asked.method);
             Problem::new(parts.status).detail(detail)
         }
-        status if text.is_empty() => Problem::new(status),
-        status => Problem::new(status).detail(text),
+        (status, _) if text.is_empty() => Problem::new(status),
+        (status, _) => Problem::new(status).detail(text),
     };
     problem.onto(parts.headers)
 }
@@ -255,11 +256,11 @@ async fn as_problem(response: Response, asked: &Asked) -> Response {
 /// A line for each request at `debug`, so that a busy service at the default `info` writes none;
 /// a failure of ours always gets one.
 fn log(asked: &Asked, status: StatusCode, elapsed: Duration) {
-    let path = asked.uri.path(); // without the query, which may carry secrets
-    let elapsed_us = elapsed.as_micros() as u64;
+    let (method, route) = (&asked.method, asked.route());
+    let (status_code, elapsed_us) = (status.as_u16(), elapsed.as_micros() as u64);
     if status.is_server_error() {
-        tracing::warn!(method = %asked.method, path, status = status.as_u16(), elapsed_us, "failed");
+        tracing::warn!(%method, route, status = status_code, elapsed_us, "failed");
     } else {
-        tracing::debug!(method = %asked.method, path, status = status.as_u16(), elapsed_us, "done");
+        tracing::debug!(%method, route, status = status_code, elapsed_us, "done");
     }
 }

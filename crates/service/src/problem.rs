@@ -13,7 +13,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::request_id::RequestId;
 
@@ -68,10 +69,9 @@ struct Parts {
     document: ProblemDocument,
 }
 
-/// What a [`Problem`] looks like on the wire; name it in `responses(...)` of an OpenAPI path.
+/// A failure, as RFC 9457 writes it down.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemDocument {
+struct ProblemDocument {
     /// What a program branches on; `about:blank` when the status says it all.
     #[serde(rename = "type")]
     kind: Cow<'static, str>,
@@ -213,6 +213,19 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&document).expect("strings and JSON values always serialize");
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
         (status, headers, body).into_response()
+    }
+}
+
+/// So that an OpenAPI path can say `body = Problem`.
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        ProblemDocument::schema()
+    }
+}
+
+impl ToSchema for Problem {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        ProblemDocument::schemas(schemas);
     }
 }
 

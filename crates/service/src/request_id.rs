@@ -20,8 +20,16 @@ tokio::task_local! {
 }
 
 /// A request's id: letters, digits and `-_.`, nothing that needs escaping anywhere.
+///
+/// An id made here is only a number until somebody reads it: most requests log nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+pub struct RequestId(Source);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Client(HeaderValue),
+    Counted(u64),
+}
 
 impl RequestId {
     /// The id the client sent, when it is sane, else a fresh one.
@@ -29,7 +37,7 @@ impl RequestId {
     /// Taking a client's id over is what lets one id follow a call through several services.
     pub fn of(headers: &HeaderMap) -> Self {
         match headers.get(X_REQUEST_ID) {
-            Some(sent) if is_sane(sent.as_bytes()) => Self(sent.clone()),
+            Some(sent) if is_sane(sent.as_bytes()) => Self(Source::Client(sent.clone())),
             _ => Self::fresh(),
         }
     }
@@ -38,11 +46,8 @@ impl RequestId {
     ///
     /// Trade-off: unique and cheap (one atomic add), but guessable: never use it as a secret.
     pub fn fresh() -> Self {
-        // std seeds `RandomState` from the operating system.
-        static PREFIX: LazyLock<u32> = LazyLock::new(|| RandomState::new().hash_one(0) as u32);
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let text = format!("{:08x}-{:x}", *PREFIX, NEXT.fetch_add(1, Ordering::Relaxed));
-        Self(HeaderValue::try_from(text).expect("hex digits and a dash are a header value"))
+        Self(Source::Counted(NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// The id of the request this task is working on; `None` outside a hardened router.
@@ -59,15 +64,18 @@ impl RequestId {
         CURRENT.scope(self, work).await
     }
 
-    /// As text.
-    pub fn as_str(&self) -> &str {
-        self.0.to_str().expect("only visible ASCII is ever put in")
-    }
-
     pub(crate) fn header(&self) -> HeaderValue {
-        self.0.clone()
+        match &self.0 {
+            Source::Client(sent) => sent.clone(),
+            Source::Counted(_) => HeaderValue::try_from(self.to_string())
+                .expect("hex digits and a dash are a header value"),
+        }
     }
 }
+
+/// Tells the ids of this process from those of every other; std seeds `RandomState` from the
+/// operating system.
+static PREFIX: LazyLock<u32> = LazyLock::new(|| RandomState::new().hash_one(0) as u32);
 
 fn is_sane(id: &[u8]) -> bool {
     let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
@@ -76,6 +84,9 @@ fn is_sane(id: &[u8]) -> bool {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        match &self.0 {
+            Source::Client(sent) => f.write_str(sent.to_str().expect("sane ids are ASCII")),
+            Source::Counted(number) => write!(f, "{:08x}-{number:x}", *PREFIX),
+        }
     }
 }

@@ -65,15 +65,19 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Listens on `address`.
+/// Listens on `address`, and logs the port it got: `listening on http://127.0.0.1:8080`.
 ///
 /// # Errors
 /// [`Error::AddressInUse`] or [`Error::Listen`], each a line that names the flag.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+    let bound = TcpListener::bind(address).await;
+    let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = bound.map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => Error::AddressInUse(address),
         _ => Error::Listen { address, source },
-    })
+    })?;
+    tracing::info!("listening on http://{address}");
+    Ok(listener)
 }
 
 /// The connection a request came by; an extractor. Without [`serve`] (a router called directly,

@@ -112,13 +112,15 @@ impl Shutdown {
 
     /// Cancelled when the port closes: long polls answer, streams end, sockets say goodbye.
     pub fn closing(&self) -> CancellationToken {
-        self.closing.clone()
+        self.closing.child_token()
     }
 
     /// Runs `work` so that the drain waits for it; at the deadline it is dropped and `None`
     /// returned.
     pub fn track<F: Future>(&self, work: F) -> impl Future<Output = Option<F::Output>> + use<F> {
-        let aborting = self.aborting.clone();
+        // A child has a lock of its own: work that shares the parent's would queue for it at
+        // every poll.
+        let aborting = self.aborting.child_token();
         self.tasks.track_future(async move { aborting.run_until_cancelled(work).await })
     }
 

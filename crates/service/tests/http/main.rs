@@ -8,3 +8,4 @@ mod operations;
 mod stopping;
 mod connections;
 mod starting;
+mod process;

@@ -118,7 +118,7 @@ async fn logged(format: LogFormat) -> String {
     id.clone().scope(async { tracing::info!(seats = 3, "reserved") }).await;
     tracing::info!("outside");
     let text = String::from_utf8(lines.0.lock().clone()).unwrap();
-    text.replace(id.as_str(), "THE-ID")
+    text.replace(&id.to_string(), "THE-ID")
 }
 
 #[tokio::test]
