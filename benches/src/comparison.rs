@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 use crate::harness::{
     ClosedLoop, Environment, Load, Mode, ProgressLine, Run, Saturated, Saturation, describe,
@@ -27,7 +28,8 @@ pub struct Comparison {
 }
 
 /// How long the reader wants to wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Length {
     /// Well under a minute for a system: enough to see that it runs, few rounds.
     Quick,
@@ -248,6 +250,7 @@ impl Bench {
             load,
             mode,
             baseline: scenario.baseline.to_owned(),
+            length: self.options.length,
             seed: self.options.seed,
             environment: self.environment.clone(),
             rows: gathered.rows(scenario.baseline, self.options.seed),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::comparison::Length;
 use crate::harness::{
     Environment, Flaw, Interval, Mode, Percentiles, Ratio, Run, Saturated, curve, median,
     paired_ratio,
@@ -26,6 +27,8 @@ pub struct Table {
     pub mode: Mode,
     /// The subject ratios are relative to.
     pub baseline: String,
+    /// How much patience the figures are made of; quick ones are not to be quoted.
+    pub length: Length,
     /// What keys, arrivals and intervals derive from.
     pub seed: u64,
     /// Where.

@@ -8,13 +8,16 @@
 //!
 //! The name is `<system>/<scenario>`, the body is rendered from
 //! `results/<system>/<scenario>.json`, and the hash is of the body, so that a figure edited by
-//! hand is found. To add a table write the two comment lines (no hash needed) and run `tables`.
+//! hand is found. To add a table write the two comment lines (no hash needed), run `compare`, then
+//! `tables`. Results are not kept in the repository: a block whose result is not at hand stays as
+//! it is.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::comparison::Length;
 use crate::report;
 use crate::results::{Table, results_directory, workspace};
 
@@ -41,12 +44,13 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Rewrites every block of every markdown file of the workspace from its results. Returns the
-/// documents that changed.
+/// Rewrites every block of every markdown file of the workspace whose results are at hand.
+/// Returns the documents that changed.
 ///
 /// # Errors
-/// Those of the file system, and blocks that have no result or no end (nothing is written to a
-/// document that has one).
+/// Those of the file system, and (nothing is then written to that document) a block without an
+/// end, one that was never generated and has no result, and a result that must not be quoted:
+/// from a quick or unoptimised run.
 pub fn rewrite() -> anyhow::Result<Vec<PathBuf>> {
     let mut changed = Vec::new();
     for document in documents(&workspace())? {
@@ -61,7 +65,7 @@ pub fn rewrite() -> anyhow::Result<Vec<PathBuf>> {
     Ok(changed)
 }
 
-/// Finds blocks that were edited by hand or are out of step with their results.
+/// Finds blocks that were edited by hand or never generated. Needs no results.
 ///
 /// # Errors
 /// Those of the file system.
@@ -69,7 +73,7 @@ pub fn check() -> anyhow::Result<Vec<Problem>> {
     let mut problems = Vec::new();
     for document in documents(&workspace())? {
         let text = std::fs::read_to_string(&document)?;
-        let found = check_text(&text, render);
+        let found = check_text(&text);
         problems.extend(found.into_iter().map(|(block, what)| {
             let document = document.clone();
             Problem { document, block, what }
@@ -78,8 +82,8 @@ pub fn check() -> anyhow::Result<Vec<Problem>> {
     Ok(problems)
 }
 
-/// The body of a block, from its results.
-fn render(name: &str) -> Result<String, String> {
+/// The body of a block, from its results; `None` when they are not at hand.
+fn render(name: &str) -> Result<Option<String>, String> {
     let parts: Vec<&str> = name.split('/').collect();
     let plain = |part: &&str| part.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     let [system, scenario] = parts[..] else {
@@ -89,8 +93,14 @@ fn render(name: &str) -> Result<String, String> {
         return Err("names are letters, digits and hyphens".to_owned());
     }
     let path = results_directory().join(system).join(format!("{scenario}.json"));
-    let table = Table::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(report::markdown(&table))
+    let table = match Table::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        table => table.map_err(|error| format!("{}: {error}", path.display()))?,
+    };
+    if table.length == Length::Quick || !table.environment.optimised {
+        return Err("its result is from a quick or unoptimised run: not to be quoted".to_owned());
+    }
+    Ok(Some(report::markdown(&table)))
 }
 
 /// A block found in a text: where its lines are, what it is called, what it claims.
@@ -147,12 +157,18 @@ fn hash(body: &str) -> String {
 
 fn rewrite_text(
     text: &str,
-    render: impl Fn(&str) -> Result<String, String>,
+    render: impl Fn(&str) -> Result<Option<String>, String>,
 ) -> Result<String, Complaint> {
     let mut after = String::with_capacity(text.len());
     let mut copied = 0;
     for block in blocks(text)? {
         let body = render(block.name).map_err(|what| (block.name.to_owned(), what))?;
+        let Some(body) = body else {
+            if block.hash.is_some() {
+                continue;
+            }
+            return Err((block.name.to_owned(), "has no result: run `compare` first".to_owned()));
+        };
         let hash = hash(&body);
         after += &text[copied..block.span.start];
         after += &format!("{OPEN}{} sha256={hash} -->\n{body}{CLOSE}", block.name);
@@ -161,23 +177,19 @@ fn rewrite_text(
     Ok(after + &text[copied..])
 }
 
-fn check_text(text: &str, render: impl Fn(&str) -> Result<String, String>) -> Vec<Complaint> {
+fn check_text(text: &str) -> Vec<Complaint> {
     let blocks = match blocks(text) {
         Ok(blocks) => blocks,
         Err(complaint) => return vec![complaint],
     };
-    let wrong = |block: &Block<'_>| match (block.hash, render(block.name)) {
-        (None, _) => Some("was never generated: run `tables`".to_owned()),
-        (Some(claimed), _) if claimed != hash(block.body) => {
-            Some("was edited by hand (its hash does not match)".to_owned())
+    let wrong = |block: &Block<'_>| match block.hash {
+        None => Some("was never generated: run `compare`, then `tables`"),
+        Some(claimed) if claimed != hash(block.body) => {
+            Some("was edited by hand (its hash does not match)")
         }
-        (_, Err(what)) => Some(what),
-        (_, Ok(body)) if body != block.body => {
-            Some("is out of step with its results: run `tables`".to_owned())
-        }
-        _ => None,
+        Some(_) => None,
     };
-    blocks.iter().filter_map(|b| wrong(b).map(|what| (b.name.to_owned(), what))).collect()
+    blocks.iter().filter_map(|b| Some((b.name.to_owned(), wrong(b)?.to_owned()))).collect()
 }
 
 /// Every markdown file below `root`.
@@ -205,8 +217,8 @@ mod tests {
 
     const EMPTY: &str = "before\n<!-- generated: a/b -->\n<!-- /generated -->\nafter\n";
 
-    fn body(name: &str) -> Result<String, String> {
-        Ok(format!("figures of {name}\n"))
+    fn body(name: &str) -> Result<Option<String>, String> {
+        Ok(Some(format!("figures of {name}\n")))
     }
 
     #[test]
@@ -215,28 +227,28 @@ mod tests {
         assert!(filled.starts_with("before\n<!-- generated: a/b sha256="));
         assert!(filled.ends_with("\nfigures of a/b\n<!-- /generated -->\nafter\n"));
         assert_eq!(rewrite_text(&filled, body).expect("still well-formed"), filled);
-        assert_eq!(check_text(&filled, body), []);
+        assert_eq!(check_text(&filled), []);
     }
 
     #[test]
-    fn a_figure_edited_by_hand_is_found() {
+    fn a_figure_edited_by_hand_and_a_block_never_filled_are_found() {
         let filled = rewrite_text(EMPTY, body).expect("the block is well-formed");
-        let edited = filled.replace("figures", "better figures");
-        let found = check_text(&edited, body);
+        let found = check_text(&filled.replace("figures", "better figures"));
         assert!(found[0].1.contains("edited by hand"), "{found:?}");
+        assert!(check_text(EMPTY)[0].1.contains("never generated"));
     }
 
     #[test]
-    fn new_results_make_the_old_block_stale() {
+    fn without_results_a_filled_block_stays_and_an_empty_one_is_an_error() {
         let filled = rewrite_text(EMPTY, body).expect("the block is well-formed");
-        let found = check_text(&filled, |_| Ok("newer\n".to_owned()));
-        assert!(found[0].1.contains("out of step"), "{found:?}");
+        assert_eq!(rewrite_text(&filled, |_| Ok(None)).as_ref(), Ok(&filled));
+        assert!(rewrite_text(EMPTY, |_| Ok(None)).is_err());
     }
 
     #[test]
-    fn a_missing_end_and_a_missing_result_are_errors_and_examples_in_code_are_not_blocks() {
+    fn a_missing_end_is_an_error_and_examples_in_code_are_not_blocks() {
         assert!(rewrite_text("<!-- generated: a/b -->\nrest", body).is_err());
-        assert!(rewrite_text(EMPTY, |_| Err("no results".to_owned())).is_err());
+        assert_eq!(check_text("<!-- generated: a/b -->\nrest")[0].0, "a/b");
         let example = format!("```text\n{EMPTY}```\n");
         assert_eq!(rewrite_text(&example, body).as_deref(), Ok(&*example));
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// Rewrite, or only check.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Change nothing; fail when a block was edited by hand or is out of step with its results.
+    /// Change nothing; fail when a block was edited by hand or never generated.
     #[arg(long)]
     check: bool,
 }
