@@ -16,6 +16,46 @@ use crate::results::{Gathered, Round, Table};
 use crate::subject::{LoopSubject, Role, Subject};
 
 /// A system's comparison, registered by its system.
+///
+/// ```no_run
+/// use std::collections::HashMap;
+/// use std::sync::{Arc, Mutex, RwLock};
+/// use std::time::Duration;
+/// use benches::harness::{Keys, Load, Plan};
+/// use benches::{Bench, Comparison, Ready, Scenario, Subject};
+///
+/// pub fn comparison() -> Comparison {
+///     let about = "two maps behind two locks";
+///     Comparison { system: "lru-cache", about, run: |bench| Box::pin(compare(bench)) }
+/// }
+///
+/// async fn compare(mut bench: Bench) -> anyhow::Result<()> {
+///     bench.version("std", "1.95");
+///     let length = bench.pick(1, 3, 10);
+///     let load = Load::new(Plan::poisson(2_000.0, Duration::from_secs(length)));
+///     let keys = Keys::zipf(100_000, 0.99);
+///     let scenario = Scenario::new("insert", format!("insert, {}", keys.describe()), "mutex");
+///     let mutex = Subject::answer("mutex", move || async move {
+///         let map = Arc::new(Mutex::new(HashMap::new()));
+///         let seen = Arc::clone(&map);
+///         let insert = move |shot: benches::harness::Shot| {
+///             let map = Arc::clone(&map);
+///             async move {
+///                 let key = keys.pick(&mut shot.rng());
+///                 map.lock().map_err(|_| "poisoned")?.insert(key, shot.n);
+///                 Ok("inserted")
+///             }
+///         };
+///         Ok(Ready::new(insert, move |counted| async move {
+///             let held = seen.lock().map_err(|_| "poisoned")?.len();
+///             let possible = held > 0 && counted.failed == 0;
+///             possible.then_some(()).ok_or_else(|| format!("{held} keys held"))
+///         }))
+///     });
+///     // ... and `Subject::answer("rwlock", ...)`, `Subject::peer("somebody's map", ...)`
+///     bench.open(scenario, load, vec![mutex]).await
+/// }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Comparison {
     /// The crate's name.
@@ -125,8 +165,8 @@ impl Bench {
         self.environment.versions.insert(name.to_owned(), version.into());
     }
 
-    /// Whether a scenario would run: lets a comparison skip starting servers nobody asked for.
-    pub fn wants(&self, scenario: &str) -> bool {
+    /// Whether `--only` names this scenario (it may also name a subject).
+    fn wants(&self, scenario: &str) -> bool {
         self.options.only.as_ref().is_none_or(|only| scenario.contains(only.as_str()))
     }
 
@@ -137,6 +177,7 @@ impl Bench {
         load: Load,
         subjects: Vec<Subject>,
     ) -> anyhow::Result<()> {
+        anyhow::ensure!(!load.counts_only, "a comparison is about latencies");
         let load = Load { plan: load.plan.seeded(self.options.seed), ..load };
         let about = load.plan.describe();
         let how = How::Open(Box::new(load));
@@ -308,5 +349,72 @@ pub(crate) fn role_label(role: Role) -> &'static str {
     match role {
         Role::Answer => "",
         Role::Peer => " (peer)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::Ready;
+
+    fn bench(only: Option<&str>) -> Bench {
+        let only = only.map(str::to_owned);
+        let options = Options { length: Length::Quick, only, seed: 1 };
+        let environment = Environment::capture();
+        Bench { system: "test", options, environment, made: std::sync::Arc::default() }
+    }
+
+    fn subject(name: &str, takes_ms: u64, check: Result<(), String>) -> Subject {
+        Subject::answer(name, move || {
+            let check = check.clone();
+            async move {
+                let op = move |_| async move {
+                    tokio::time::sleep(Duration::from_millis(takes_ms)).await;
+                    Ok("ok")
+                };
+                Ok(Ready::new(op, |_| async { check }))
+            }
+        })
+    }
+
+    async fn rows(subjects: Vec<Subject>) -> Vec<crate::results::Row> {
+        let plan = crate::harness::Plan::constant(200.0, Duration::from_secs(2));
+        let load = Load::new(plan).paced(crate::harness::Pacing::Timer);
+        let scenario = Scenario::new("test", "sleeps", "slow");
+        let named = subjects.iter().map(|s| (s.name.clone(), s.role)).collect();
+        let mut gathered = Gathered::new(named);
+        for order in bench(None).rounds(&scenario, subjects.len()) {
+            for at in order {
+                let how = How::Open(Box::new(load.clone()));
+                let run = one_run(&scenario, &how, &subjects[at], ProgressLine::new("test")).await;
+                gathered.rounds[at].push(Round::of_run(run.expect("subjects prepare")));
+            }
+        }
+        gathered.rows("slow", 1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_faster_subject_is_found_faster_and_a_wrong_one_never_wins() {
+        let wrong = subject("wrong", 20, Err("sold twice".to_owned()));
+        let rows =
+            rows(vec![subject("slow", 80, Ok(())), subject("fast", 40, Ok(())), wrong]).await;
+        let fast = rows[1].versus.expect("two valid rows").p50.expect("three rounds");
+        assert!(fast.differs() && (0.48..0.53).contains(&fast.ratio), "{fast:?}");
+        assert!(rows[0].is_valid() && rows[0].versus.is_none());
+        assert_eq!(rows[2].flaws, ["invariant broken: sold twice"]);
+        assert!(rows[2].versus.is_none());
+    }
+
+    #[test]
+    fn only_keeps_the_named_subject_and_the_baseline() {
+        let scenario = Scenario::new("steady", "", "slow");
+        let names = || ["slow", "fast", "other"].map(str::to_owned).to_vec();
+        let chosen = |only| bench(only).chosen(&scenario, names(), |name| name);
+        assert_eq!(chosen(None).expect("has a baseline").len(), 3);
+        assert_eq!(chosen(Some("stead")).expect("has a baseline").len(), 3);
+        assert_eq!(chosen(Some("fast")).expect("has a baseline"), ["slow", "fast"]);
+        assert!(chosen(Some("nothing")).expect("has a baseline").is_empty());
+        let scenario = Scenario::new("steady", "", "absent");
+        assert!(bench(None).chosen(&scenario, names(), |name| name).is_err());
     }
 }

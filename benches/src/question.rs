@@ -16,6 +16,55 @@ pub const SHORT_LIMIT: Duration = Duration::from_secs(90);
 pub const LONG_LIMIT: Duration = Duration::from_secs(900);
 
 /// A follow-up question. Registered by its system; told on a [`Stage`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicI64, Ordering};
+/// use std::time::Duration;
+/// use benches::harness::{Load, Plan};
+/// use benches::{Question, Stage};
+///
+/// pub fn questions() -> Vec<Question> {
+///     vec![Question {
+///         system: "rate-limiter",
+///         name: "sold-out",
+///         asks: "A thousand people want the last hundred. How many get one?",
+///         explanation: "Check and take are one atomic step, so the hundredth taker is the last.",
+///         run: |stage| Box::pin(sold_out(stage)),
+///     }]
+/// }
+///
+/// async fn sold_out(stage: Stage) -> anyhow::Result<()> {
+///     let stock = Arc::new(AtomicI64::new(100));
+///     stage.scene("one counter in memory, 100 in stock");
+///     let length = stage.pick(Duration::from_secs(1), Duration::from_secs(20));
+///     let load = Load::new(Plan::poisson(1_000.0, length)).counting();
+///     let op = {
+///         let stock = Arc::clone(&stock);
+///         move |_shot| {
+///             let stock = Arc::clone(&stock);
+///             async move {
+///                 let took = stock.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
+///                     (left > 0).then(|| left - 1)
+///                 });
+///                 Ok(if took.is_ok() { "sold" } else { "sold out" })
+///             }
+///         }
+///     };
+///     let run = stage.drive("customers", &load, op).await;
+///     let (sold, left) = (run.count("sold"), stock.load(Ordering::Acquire));
+///     stage.observe("turned away", run.count("sold out"));
+///     stage.expect("exactly the stock is sold", sold == 100 && left == 0, format!("{sold} sold"));
+///     stage.because("fetch_update retries until nobody came between its read and its write");
+///     Ok(())
+/// }
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let asked = benches::ask(&questions()[0], Stage::silent(42, false)).await;
+/// assert!(asked.passed(), "{asked:?}");
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Question {
     /// The crate's name.

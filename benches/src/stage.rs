@@ -149,13 +149,16 @@ impl Stage {
     }
 
     /// Runs a load with live progress and records what was measured. Announces the plan, so
-    /// `load` is only needed for what the plan does not say.
+    /// `load` is only needed for what the plan does not say. The plan's seed is mixed with the
+    /// question's.
     pub async fn drive<Op, Fut>(&self, name: &str, load: &Load, op: Op) -> Run
     where
         Op: Fn(Shot) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {
         self.load(format!("{name}: {}", load.plan.describe()));
+        let plan = load.plan.seeded(load.plan.seed ^ self.0.seed);
+        let load = Load { plan, ..load.clone() };
         let run = load.run_watched(op, |progress| self.progress(name, progress)).await;
         self.record(name, &run);
         run

@@ -61,16 +61,21 @@ pub fn measured(run: &Summary) -> String {
     let classes = run.ok.iter().chain(&run.errors);
     let classes: Vec<_> = classes.map(|(class, count)| format!("{count} {class}")).collect();
     let mut line = format!(
-        "{}: {} offered, {} achieved; {}; p50 {}, p99 {}, p99.9 {}, send lag p99 {}",
+        "{}: {} offered, {} achieved; {}",
         run.name,
         rate(run.offered_per_s),
         rate(run.achieved_per_s),
         classes.join(", "),
-        duration_ns(run.latency.p50),
-        duration_ns(run.latency.p99),
-        duration_ns(run.latency.p999),
-        duration_ns(run.lag.p99),
     );
+    if !run.counts_only {
+        line += &format!(
+            "; p50 {}, p99 {}, p99.9 {}, send lag p99 {}",
+            duration_ns(run.latency.p50),
+            duration_ns(run.latency.p99),
+            duration_ns(run.latency.p999),
+            duration_ns(run.lag.p99),
+        );
+    }
     if run.dropped > 0 {
         line += &format!("; {} dropped", run.dropped);
     }

@@ -80,6 +80,6 @@ impl ClosedLoop {
             }
         }
         watch(&collected.tick(&recorder, started.elapsed()));
-        collected.into_run(Mode::Closed, &recorder, started, true)
+        collected.into_run(Mode::Closed, &recorder, started)
     }
 }

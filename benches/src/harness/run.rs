@@ -154,6 +154,8 @@ pub struct Run {
     pub intervals: Vec<Interval>,
     /// See [`Load::may_fall_behind`](super::Load::may_fall_behind).
     pub may_fall_behind: bool,
+    /// See [`Load::counts_only`](super::Load::counts_only).
+    pub counts_only: bool,
     /// The invariant that did not hold at the end of the run; see [`Run::check`].
     pub broken: Option<String>,
 }
@@ -226,6 +228,7 @@ impl Run {
             dropped: self.dropped,
             ok: owned(&self.ok),
             errors: owned(&self.errors),
+            counts_only: self.counts_only,
             latency: Percentiles::of(&self.latency),
             uncorrected: Percentiles::of(&self.uncorrected),
             failed_latency: Percentiles::of(&self.failed),
@@ -262,6 +265,8 @@ pub struct Summary {
     pub ok: BTreeMap<String, u64>,
     /// Failed requests by class.
     pub errors: BTreeMap<String, u64>,
+    /// Latencies were not the point and are not to be shown.
+    pub counts_only: bool,
     /// From the planned start.
     pub latency: Percentiles,
     /// From the actual send.

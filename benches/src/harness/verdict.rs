@@ -77,7 +77,8 @@ pub(super) fn flaws(run: &Run) -> Vec<Flaw> {
     }
     if run.mode == Mode::Open {
         let (lag, latency) = (Percentiles::of(&run.lag), Percentiles::of(&run.latency));
-        if run.completed() > 0 && lag.p99 as f64 > MAX_LAG_SHARE * latency.p99 as f64 {
+        let timed = run.completed() > 0 && !run.counts_only;
+        if timed && lag.p99 as f64 > MAX_LAG_SHARE * latency.p99 as f64 {
             flaws.push(Flaw::Lagged { lag_p99_ns: lag.p99, p99_ns: latency.p99 });
         }
         let (offered_per_s, achieved_per_s) = (run.offered_per_s(), run.achieved_per_s());

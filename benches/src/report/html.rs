@@ -57,15 +57,56 @@ pub fn page_of_question(question: &Question, stage: &Stage, events: &[Event]) ->
             let name = format!("{} {class}", run.name);
             rates.push(Line { name, points: points.collect() });
         }
+        if run.counts_only {
+            continue;
+        }
         let points = run.intervals.iter().map(|i| (began_ms + i.at_ms, i.p99_ns as f64));
         tails.push(Line { name: run.name.clone(), points: points.collect() });
     }
     let mut body = format!("<pre>{}</pre>\n", escape(&transcript));
     if !valid.is_empty() {
         body += &time_chart("outcomes a second", Unit::PerSecond, &rates, &marks);
+    }
+    if !tails.is_empty() {
         body += &time_chart("p99 over time", Unit::Nanoseconds, &tails, &marks);
-        let curves: Vec<_> = valid.iter().map(|(_, run)| (&*run.name, &*run.curve)).collect();
+        let timed = valid.iter().filter(|(_, run)| !run.counts_only);
+        let curves: Vec<_> = timed.map(|(_, run)| (&*run.name, &*run.curve)).collect();
         body += &percentile_chart(&curves);
     }
     page(&question.path(), &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::{Load, Pacing, Plan};
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_page_shows_valid_runs_and_marks_faults_and_hides_invalid_ones() {
+        let question = Question {
+            system: "test",
+            name: "page",
+            asks: "Is <this> escaped?",
+            explanation: "It is.",
+            run: |_| Box::pin(async { Ok(()) }),
+        };
+        let stage = Stage::silent(1, false);
+        let reply = |_| async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok("allowed")
+        };
+        let load = Load::new(Plan::constant(100.0, Duration::from_secs(2))).paced(Pacing::Timer);
+        stage.drive("steady", &load, reply).await;
+        stage.fault("redis-down", "killed");
+        stage.drive("lossy", &load.clone().in_flight(1), reply).await;
+        let page = page_of_question(&question, &stage, &[]);
+        assert!(page.contains("steady allowed") && page.contains(">redis-down<"));
+        assert!(!page.contains("lossy"), "a run that dropped requests was charted");
+        // Nothing may be fetched: the only address is the name of the SVG language.
+        assert_eq!(
+            page.matches("http").count(),
+            page.matches("http://www.w3.org/2000/svg").count()
+        );
+    }
 }
