@@ -1,0 +1,85 @@
+//! Closed-loop saturation: every worker sends as soon as its last reply arrived.
+//!
+//! Use it for one figure only, the highest rate. Its latencies hide queueing (each worker waits
+//! politely while the server is slow), and the report says so. For latencies use
+//! [`Load`](super::Load).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::load::{Collected, Outcome, Shot, TICK};
+use super::recorder::{Recorder, Stamps};
+use super::run::{Mode, Progress, Run};
+
+/// A number of workers and a time.
+#[derive(Debug, Clone, Copy)]
+pub struct ClosedLoop {
+    /// Requests in flight at any time.
+    pub workers: usize,
+    /// How long.
+    pub duration: Duration,
+    /// Decides [`Shot::rng`].
+    pub seed: u64,
+}
+
+impl ClosedLoop {
+    /// Calls `op` from every worker until the time is over.
+    pub async fn run<Op, Fut>(&self, op: Op) -> Run
+    where
+        Op: Fn(Shot) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.run_watched(op, |_| {}).await
+    }
+
+    /// [`run`](ClosedLoop::run), reporting progress at every tick.
+    pub async fn run_watched<Op, Fut>(&self, op: Op, mut watch: impl FnMut(&Progress)) -> Run
+    where
+        Op: Fn(Shot) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        let (recorder, op) = (Arc::new(Recorder::new(self.duration)), Arc::new(op));
+        let next = Arc::new(AtomicU64::new(0));
+        let started = Instant::now();
+        let (duration, seed) = (self.duration, self.seed);
+        let mut workers = JoinSet::new();
+        for worker in 0..self.workers as u64 {
+            let (recorder, op) = (Arc::clone(&recorder), Arc::clone(&op));
+            let next = Arc::clone(&next);
+            workers.spawn(async move {
+                loop {
+                    let sent = started.elapsed();
+                    if sent >= duration {
+                        break;
+                    }
+                    recorder.planned.fetch_add(1, Ordering::Relaxed);
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let outcome = op(Shot::new(n, sent, seed)).await;
+                    let stamps = Stamps { planned: sent, sent, done: started.elapsed() };
+                    recorder.record(worker, stamps, outcome);
+                    // A reply that is always ready must not keep the others from running.
+                    tokio::task::consume_budget().await;
+                }
+            });
+        }
+        let mut collected = Collected::new(duration);
+        let mut ticks = tokio::time::interval_at(started + TICK, TICK);
+        loop {
+            tokio::select! {
+                worker = workers.join_next() => match worker {
+                    Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+                    Some(Ok(())) => {}
+                    None => break,
+                },
+                _ = ticks.tick() => watch(&collected.tick(&recorder, started.elapsed())),
+            }
+        }
+        watch(&collected.tick(&recorder, started.elapsed()));
+        collected.into_run(Mode::Closed, &recorder, started)
+    }
+}

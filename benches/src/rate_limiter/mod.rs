@@ -1,0 +1,8 @@
+//! Questions about the rate-limiter, and its answers compared.
+
+use crate::System;
+
+/// The registry entry of the rate-limiter.
+pub fn system() -> System {
+    System { name: "rate-limiter", questions: vec![], comparison: None }
+}
