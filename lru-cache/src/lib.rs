@@ -1,1 +1,25 @@
-//! Placeholder.
+//! # Implement an LRU cache
+//!
+//! A cache is a map with a bound, and the question is what to forget. Read in this order.
+
+// The question, and the smallest answer.
+pub mod cache;
+pub mod smallest;
+
+// The fast answer: an index that never grows, and a ring of entries.
+pub mod index;
+pub mod lru;
+
+// Is LRU even the right policy?
+pub mod lists;
+pub mod policy;
+pub mod policy_cache;
+
+// Which one, for your traffic?
+#[cfg(feature = "cli")]
+pub mod sim;
+
+pub use cache::{Cache, Cause, Departure, UnitWeight, WeighBy, Weigher};
+pub use lru::LruCache;
+pub use policy_cache::PolicyCache;
+pub use smallest::SmallestLru;
