@@ -67,7 +67,8 @@ fn main() -> anyhow::Result<()> {
 
 fn simulate(settings: &Simulate) -> anyhow::Result<()> {
     let path = settings.trace.display();
-    let requests = trace::read(&settings.trace, settings.format).with_context(|| format!("{path}"))?;
+    let requests =
+        trace::read(&settings.trace, settings.format).with_context(|| format!("{path}"))?;
     let unit = if settings.bytes { Unit::Bytes } else { Unit::Entries };
     let mut outcomes = Vec::new();
     for &policy in settings.policy.iter().flatten() {

@@ -9,7 +9,6 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use service::problem::ProblemDocument;
 use service::{Json, Path, Problem, Readiness};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -149,12 +148,12 @@ fn answer(policy: &Policy, decision: &Decision, granted: Option<u32>) -> Respons
 /// Charge a request to a caller.
 #[utoipa::path(post, path = "/v1/check", request_body = CheckRequest, responses(
     (status = 200, description = "Allowed and charged", body = DecisionBody),
-    (status = 400, description = "The body is not JSON", body = ProblemDocument),
-    (status = 404, description = "No such policy", body = ProblemDocument),
-    (status = 415, description = "The body is not JSON by its content type", body = ProblemDocument),
-    (status = 422, description = "A field is wrong; errors[] names it", body = ProblemDocument),
-    (status = 429, description = "Denied; the members of the decision are in the problem", body = ProblemDocument),
-    (status = 503, description = "The store is down and the policy is closed", body = ProblemDocument),
+    (status = 400, description = "The body is not JSON", body = Problem),
+    (status = 404, description = "No such policy", body = Problem),
+    (status = 415, description = "The body is not JSON by its content type", body = Problem),
+    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
+    (status = 429, description = "Denied; the members of the decision are in the problem", body = Problem),
+    (status = 503, description = "The store is down and the policy is closed", body = Problem),
 ))]
 async fn check<S: Store>(
     State(registry): Service<S>,
@@ -170,12 +169,12 @@ async fn check<S: Store>(
 /// Charge as many as are left, up to a bound.
 #[utoipa::path(post, path = "/v1/take", request_body = TakeRequest, responses(
     (status = 200, description = "Something was granted", body = DecisionBody),
-    (status = 400, description = "The body is not JSON", body = ProblemDocument),
-    (status = 404, description = "No such policy", body = ProblemDocument),
-    (status = 415, description = "The body is not JSON by its content type", body = ProblemDocument),
-    (status = 422, description = "A field is wrong; errors[] names it", body = ProblemDocument),
-    (status = 429, description = "Nothing is left", body = ProblemDocument),
-    (status = 503, description = "The store is down and the policy is closed", body = ProblemDocument),
+    (status = 400, description = "The body is not JSON", body = Problem),
+    (status = 404, description = "No such policy", body = Problem),
+    (status = 415, description = "The body is not JSON by its content type", body = Problem),
+    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
+    (status = 429, description = "Nothing is left", body = Problem),
+    (status = 503, description = "The store is down and the policy is closed", body = Problem),
 ))]
 async fn take<S: Store>(
     State(registry): Service<S>,
@@ -190,11 +189,11 @@ async fn take<S: Store>(
 /// Give back what was charged and not used.
 #[utoipa::path(post, path = "/v1/refund", request_body = CheckRequest, responses(
     (status = 200, description = "The quota after the refund", body = DecisionBody),
-    (status = 400, description = "The body is not JSON", body = ProblemDocument),
-    (status = 404, description = "No such policy", body = ProblemDocument),
-    (status = 415, description = "The body is not JSON by its content type", body = ProblemDocument),
-    (status = 422, description = "A field is wrong; errors[] names it", body = ProblemDocument),
-    (status = 503, description = "The store is down: the refund is lost", body = ProblemDocument),
+    (status = 400, description = "The body is not JSON", body = Problem),
+    (status = 404, description = "No such policy", body = Problem),
+    (status = 415, description = "The body is not JSON by its content type", body = Problem),
+    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
+    (status = 503, description = "The store is down: the refund is lost", body = Problem),
 ))]
 async fn refund<S: Store>(
     State(registry): Service<S>,
@@ -236,9 +235,9 @@ async fn list_policies<S: Store>(State(registry): Service<S>) -> Json<Vec<NamedP
     request_body = PolicySpec, responses(
     (status = 200, description = "Replaced", body = NamedPolicy),
     (status = 201, description = "Added", body = NamedPolicy),
-    (status = 400, description = "The body is not JSON", body = ProblemDocument),
-    (status = 415, description = "The body is not JSON by its content type", body = ProblemDocument),
-    (status = 422, description = "A field is wrong; errors[] names it", body = ProblemDocument),
+    (status = 400, description = "The body is not JSON", body = Problem),
+    (status = 415, description = "The body is not JSON by its content type", body = Problem),
+    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
 ))]
 async fn put_policy<S: Store>(
     State(registry): Service<S>,
@@ -257,7 +256,7 @@ async fn put_policy<S: Store>(
 /// One policy.
 #[utoipa::path(get, path = "/v1/policies/{name}", params(("name" = String, Path)), responses(
     (status = 200, description = "The policy", body = NamedPolicy),
-    (status = 404, description = "No such policy", body = ProblemDocument),
+    (status = 404, description = "No such policy", body = Problem),
 ))]
 async fn get_policy<S: Store>(
     State(registry): Service<S>,
@@ -269,7 +268,7 @@ async fn get_policy<S: Store>(
 /// Remove a policy from this server.
 #[utoipa::path(delete, path = "/v1/policies/{name}", params(("name" = String, Path)), responses(
     (status = 204, description = "Removed"),
-    (status = 404, description = "No such policy", body = ProblemDocument),
+    (status = 404, description = "No such policy", body = Problem),
 ))]
 async fn delete_policy<S: Store>(
     State(registry): Service<S>,

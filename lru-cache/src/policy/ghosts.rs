@@ -56,7 +56,8 @@ impl Ghosts {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        let misplaced = self.slot_of.iter().any(|(hash, &slot)| self.hashes[slot as usize] != *hash);
+        let misplaced =
+            self.slot_of.iter().any(|(hash, &slot)| self.hashes[slot as usize] != *hash);
         if misplaced || self.slot_of.len() + self.free.len() != self.hashes.len() {
             return Err("the ghosts' map and their queue disagree".into());
         }

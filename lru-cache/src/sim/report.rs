@@ -6,13 +6,16 @@ use super::run::Outcome;
 
 /// A table: a row per policy and capacity.
 pub fn table(outcomes: &[Outcome]) -> String {
-    let mut text =
-        format!("{:<10} {:>14} {:>12} {:>12} {:>9}\n", "policy", "capacity", "requests", "hits", "ratio");
+    let mut text = format!(
+        "{:<10} {:>14} {:>12} {:>12} {:>9}\n",
+        "policy", "capacity", "requests", "hits", "ratio"
+    );
     for outcome in outcomes {
         let Outcome { policy, capacity, requests, hits, hit_ratio } = outcome;
         let percent = hit_ratio * 100.0;
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{policy:<10} {capacity:>14} {requests:>12} {hits:>12} {percent:>8.2}%");
+        let _ =
+            writeln!(text, "{policy:<10} {capacity:>14} {requests:>12} {hits:>12} {percent:>8.2}%");
     }
     text
 }
