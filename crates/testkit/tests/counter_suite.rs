@@ -4,18 +4,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use testkit::{Promise, Seed, Suite, Verdict, ensure, promise};
+use testkit::{Promise, Seed, Suite, Verdict, ensure};
 
 trait Counter: Send + Sync + 'static {
     fn add(&self, by: u64) -> u64;
 }
 
 fn promises<C: Counter>() -> Vec<Promise<C>> {
-    vec![
-        promise!(C, adds_up, "The total after each addition is the sum of all so far."),
-        promise!(C, loses_nothing, "Additions of several threads are all counted.")
-            .on_many_threads(),
-    ]
+    testkit::promises! { C;
+        adds_up => "The total after each addition is the sum of all so far.",
+        loses_nothing.on_many_threads() => "Additions of several threads are all counted.",
+    }
 }
 
 async fn adds_up<C: Counter>(counter: Arc<C>) -> Verdict {
