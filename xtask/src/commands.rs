@@ -36,27 +36,45 @@ pub(crate) fn test(yes: bool, containers: bool, rest: &[String]) -> Result<()> {
     tests.args(&features).args(rest);
     // The browser test fails without a browser unless it was told here that none can be had.
     tests.env("TEST_BROWSER", ready.browser.as_deref().unwrap_or(Path::new("absent")));
+    if ready.containers {
+        tests.env("INFRA_PREFER", "container");
+    }
     let tests = tests.spawn_and_wait();
     if ready.browser.is_none() {
         println!("NOT RUN: the browser tests, because there is no Chromium on this machine");
     }
-    doctests.context("doctests")?;
-    tests.context("tests")
+    all_succeed(vec![doctests, tests])
 }
 
-/// Everything that must be free of warnings, quickest first.
+/// Everything that must be free of warnings, quickest first. Goes on after a failure: one run
+/// shows all that is wrong.
 pub(crate) fn lint() -> Result<()> {
     let features = features(false)?;
-    cargo(&["fmt", "--all", "--check"]).spawn_and_wait().context("run `cargo fmt`")?;
-    tidy::tidy()?;
-    cargo(&["clippy", "--workspace", "--all-targets"])
-        .args(&features)
-        .args(["--", "-D", "warnings"])
-        .spawn_and_wait()?;
-    cargo(&["doc", "--workspace", "--no-deps"])
-        .args(&features)
-        .env("RUSTDOCFLAGS", "-D warnings")
-        .spawn_and_wait()
+    let mut clippy = cargo(&["clippy", "--workspace", "--all-targets"]);
+    clippy.args(&features).args(["--", "-D", "warnings"]);
+    let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
+    doc.args(&features).env("RUSTDOCFLAGS", "-D warnings");
+    all_succeed(vec![
+        cargo(&["fmt", "--all", "--check"]).spawn_and_wait(),
+        tidy::tidy(),
+        clippy.spawn_and_wait(),
+        doc.spawn_and_wait(),
+    ])
+}
+
+/// The lints and the tests; the tests run even when a lint fails.
+pub(crate) fn ci(yes: bool, containers: bool) -> Result<()> {
+    all_succeed(vec![lint(), test(yes, containers, &[])])
+}
+
+/// One error that names all of them.
+fn all_succeed(results: Vec<Result<()>>) -> Result<()> {
+    let errors: Vec<String> =
+        results.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    if !errors.is_empty() {
+        bail!("{}", errors.join("\nerror: "));
+    }
+    Ok(())
 }
 
 fn features(containers: bool) -> Result<Vec<String>> {

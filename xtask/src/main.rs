@@ -48,10 +48,7 @@ fn run(asked: &Asked) -> Result<()> {
         "setup" => setup::setup(asked.yes, asked.containers).map(drop),
         "test" => commands::test(asked.yes, asked.containers, &asked.rest),
         "lint" => commands::lint(),
-        "ci" => {
-            commands::lint()?;
-            commands::test(asked.yes, asked.containers, &asked.rest)
-        }
+        "ci" => commands::ci(asked.yes, asked.containers),
         "tidy" => tidy::tidy(),
         "up" => up::up(asked.yes, asked.containers),
         "down" => up::down(),

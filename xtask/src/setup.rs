@@ -61,14 +61,19 @@ pub(crate) fn setup(yes: bool, containers: bool) -> Result<Ready> {
 fn is_missing(need: Need) -> bool {
     match need {
         Need::Redis => {
-            env::var_os(servers::REDIS_URL_VARIABLE).is_none() && servers::redis_server().is_none()
+            given(servers::REDIS_URL_VARIABLE).is_none() && servers::redis_server().is_none()
         }
         Need::Postgres => {
-            env::var_os(servers::POSTGRES_URL_VARIABLE).is_none()
+            given(servers::POSTGRES_URL_VARIABLE).is_none()
                 && servers::postgres_directory().is_none()
         }
         Need::Browser => servers::browser().is_none(),
     }
+}
+
+/// A variable that is set and not empty, as the tests read it.
+fn given(variable: &str) -> Option<String> {
+    env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
 fn installer() -> Option<Installer> {
@@ -203,9 +208,9 @@ fn print_ready(ready: &Ready) {
         None => "none".to_owned(),
     };
     let redis =
-        env::var(servers::REDIS_URL_VARIABLE).unwrap_or_else(|_| found(servers::redis_server()));
-    let postgres = env::var(servers::POSTGRES_URL_VARIABLE)
-        .unwrap_or_else(|_| found(servers::postgres_directory()));
+        given(servers::REDIS_URL_VARIABLE).unwrap_or_else(|| found(servers::redis_server()));
+    let postgres = given(servers::POSTGRES_URL_VARIABLE)
+        .unwrap_or_else(|| found(servers::postgres_directory()));
     let browser =
         ready.browser.as_ref().map_or("none".to_owned(), |path| path.display().to_string());
     println!("ready: redis {redis}, postgres {postgres}, browser {browser}");

@@ -4,6 +4,7 @@
 //! is written to a state file; `down` stops that and nothing else. The data is kept.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -182,7 +183,7 @@ fn start_redis(directory: &Path) -> Result<()> {
         .arg("--logfile")
         .arg(home.join("redis.log"))
         .spawn_and_wait()?;
-    wait_until("redis", || TcpStream::connect((Ipv4Addr::LOCALHOST, REDIS_PORT)).is_ok())
+    wait_until("redis", || ask_redis("PING").is_ok_and(|answer| answer == "+PONG\r\n"))
 }
 
 fn start_postgres(directory: &Path) -> Result<()> {
@@ -220,15 +221,25 @@ fn stop_local(directory: &Path) -> Result<()> {
             .spawn_and_wait()?;
     }
     let Ok(pid) = fs::read_to_string(directory.join("redis/redis.pid")) else { return Ok(()) };
-    // After a crash the number may belong to another program by now.
-    let name = Command::new("ps").args(["-o", "comm=", "-p", pid.trim()]).output()?;
-    if String::from_utf8_lossy(&name.stdout).contains("redis-server") {
-        Command::new("kill").arg(pid.trim()).spawn_and_wait()?;
-        wait_until("the end of redis", || {
-            !succeeds(Command::new("kill").args(["-0", pid.trim()]))
-        })?;
+    // The server itself says who it is: after a crash both the number and the port may belong to
+    // another program.
+    let is_ours = |answer: String| answer.contains(&format!("process_id:{}\r\n", pid.trim()));
+    if ask_redis("INFO server").is_ok_and(is_ours) {
+        // It closes the connection instead of answering.
+        drop(ask_redis("SHUTDOWN"));
+        wait_until("the end of redis", || ask_redis("PING").is_err())?;
     }
     Ok(())
+}
+
+/// The beginning of the answer to an inline command.
+fn ask_redis(command: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, REDIS_PORT))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(format!("{command}\r\n").as_bytes())?;
+    let mut answer = vec![0; 4096];
+    let length = stream.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 /// Postgres refuses to run as root, so root steps down to the user of that name.

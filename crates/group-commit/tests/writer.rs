@@ -300,6 +300,33 @@ fn dropping_the_last_handle_finishes_what_is_queued_and_threads_need_no_runtime(
     assert_eq!(again.read_blocking(numbers).expect("a read").len(), 160);
 }
 
+#[tokio::test]
+async fn the_size_of_each_batch_and_the_time_of_each_commit_are_measured() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .install_recorder()
+        .expect("no other test installs one");
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = Options { name: "measured", ..Options::default() };
+    let writer = open_with(directory.path(), options);
+    let held = hold(&writer).await;
+    let calls = (1..=3).map(|n| writer.call(insert(n)));
+    let released = async {
+        wait_until("all are queued", Duration::from_secs(5), async || writer.queued() == 3).await;
+        held.release().await;
+    };
+    let (answers, ()) = futures::join!(join_all(calls), released);
+    answers.into_iter().for_each(|answer| answer.expect("an insert"));
+    let text = recorder.render();
+    for line in [
+        // The call that held the writer, then the three together.
+        "group_commit_batch_calls_count{database=\"measured\"} 2",
+        "group_commit_batch_calls_sum{database=\"measured\"} 4",
+        "group_commit_commit_seconds_count{database=\"measured\"} 2",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
 #[test]
 fn a_file_database_is_opened_in_the_durable_mode() {
     let directory = tempfile::tempdir().expect("a directory");

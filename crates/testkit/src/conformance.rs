@@ -9,7 +9,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-//! use testkit::{Promise, Verdict, conformance::grade, ensure, promise};
+//! use testkit::{Promise, Verdict, conformance::grade, ensure};
 //!
 //! // The fixture says how to reach a fresh subject; a system puts this in `src/conformance.rs`.
 //! pub trait Fixture: Send + Sync + 'static {
@@ -17,7 +17,9 @@
 //! }
 //!
 //! pub fn promises<F: Fixture>() -> Vec<Promise<F>> {
-//!     vec![promise!(F, adds_up, "The total after each addition is the sum of all so far.")]
+//!     testkit::promises! { F;
+//!         adds_up => "The total after each addition is the sum of all so far.",
+//!     }
 //! }
 //!
 //! async fn adds_up<F: Fixture>(counter: Arc<F>) -> Verdict {

@@ -6,11 +6,19 @@
 //!   answer, and the wrong implementations that prove the list can say no.
 //! - [`wait`]: wait for a condition, never for a duration.
 //! - [`seed`]: randomness that a failure lets you replay.
+//! - [`history`]: what concurrent callers asked and were told, in order; [`linearizable`] and
+//!   [`accounting`] judge it.
+//! - [`crash`]: the real program as a child that is killed with SIGKILL and started again.
 
 pub mod conformance;
 pub mod wait;
 pub mod seed;
+pub mod history;
+pub mod linearizable;
+pub mod accounting;
+pub mod crash;
 
 pub use conformance::{Broken, Promise, Suite, Verdict};
+pub use history::Recorder;
 pub use seed::Seed;
 pub use wait::{eventually, wait_until, wait_until_blocking};

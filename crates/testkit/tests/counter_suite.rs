@@ -4,18 +4,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use testkit::{Promise, Seed, Suite, Verdict, ensure, promise};
+use testkit::{Promise, Seed, Suite, Verdict, ensure};
 
 trait Counter: Send + Sync + 'static {
     fn add(&self, by: u64) -> u64;
 }
 
 fn promises<C: Counter>() -> Vec<Promise<C>> {
-    vec![
-        promise!(C, adds_up, "The total after each addition is the sum of all so far."),
-        promise!(C, loses_nothing, "Additions of several threads are all counted.")
-            .on_many_threads(),
-    ]
+    testkit::promises! { C;
+        adds_up => "The total after each addition is the sum of all so far.",
+        loses_nothing.on_many_threads() => "Additions of several threads are all counted.",
+    }
 }
 
 async fn adds_up<C: Counter>(counter: Arc<C>) -> Verdict {
@@ -66,16 +65,21 @@ impl Counter for ReturnsTheOldTotal {
     }
 }
 
-/// The bug: reads, then writes. The yield invites the other threads in between.
+/// The bug: reads, then writes. At first it dawdles in between until somebody else has written,
+/// so that the lost update is certain and not only likely.
 #[derive(Default)]
 struct ReadsThenWrites(AtomicU64);
 
 impl Counter for ReadsThenWrites {
     fn add(&self, by: u64) -> u64 {
-        let total = self.0.load(SeqCst) + by;
-        std::thread::yield_now();
-        self.0.store(total, SeqCst);
-        total
+        let read = self.0.load(SeqCst);
+        let mut patience = if read < 50 { 10_000 } else { 0 };
+        while patience > 0 && self.0.load(SeqCst) == read {
+            std::thread::yield_now();
+            patience -= 1;
+        }
+        self.0.store(read + by, SeqCst);
+        read + by
     }
 }
 

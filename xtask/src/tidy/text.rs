@@ -31,8 +31,16 @@ fn names_a_machine_path(line: &str, path: &str) -> bool {
 pub(crate) fn check_generated_blocks(path: &str, text: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut open: Option<(usize, &str, String)> = None;
+    let mut in_code = false;
     for (number, line) in (1..).zip(text.split_inclusive('\n')) {
-        match (line.trim(), &mut open) {
+        if open.is_none() && line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        }
+        // A mark inside fenced code is an example.
+        if in_code {
+            continue;
+        }
+        match (line.trim_end(), &mut open) {
             (BLOCK_END, None) => {
                 problems.push(Problem::new(
                     path,
@@ -96,6 +104,9 @@ mod tests {
         assert_eq!(check_generated_blocks("a.md", &open).len(), 1);
         assert_eq!(check_generated_blocks("a.md", &format!("{BLOCK_END}\n")).len(), 1);
         assert_eq!(check_generated_blocks("a.md", &open.repeat(2)).len(), 2);
+        let example = format!("```text\n{open}```\n");
+        assert!(check_generated_blocks("a.md", &example).is_empty());
+        assert_eq!(check_generated_blocks("a.md", &format!("{example}{open}")).len(), 1);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub enum Threads {
 }
 
 /// One promise of a contract: its name, its sentence, and the check that tells whether a subject
-/// keeps it. Usually written with [`promise!`](crate::promise).
+/// keeps it. Usually written with [`promises!`](crate::promises).
 pub struct Promise<F> {
     /// Unique within the contract; trials and wrong implementations refer to it.
     pub name: &'static str,
@@ -110,6 +110,21 @@ macro_rules! promise {
             threads: $crate::conformance::Threads::One,
             check: |fixture| ::std::boxed::Box::pin($check::<$fixture>(fixture)),
         }
+    };
+}
+
+/// A whole list of promises, as a table that stays one:
+///
+/// ```text
+/// testkit::promises! { F;
+///     adds_up => "The total after each addition is the sum of all so far.",
+///     loses_nothing.on_many_threads() => "Additions of several threads are all counted.",
+/// }
+/// ```
+#[macro_export]
+macro_rules! promises {
+    ($fixture:ty; $($check:ident $(. $on:ident ())? => $says:expr),+ $(,)?) => {
+        ::std::vec![$($crate::promise!($fixture, $check, $says) $(. $on ())?),+]
     };
 }
 
