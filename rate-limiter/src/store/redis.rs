@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Script};
+use redis::{Client, RedisResult, Script};
 
 use crate::clock::{Clock, ManualClock};
 use crate::limiter::{Decision, Error, Grant, Key, Limiter, Outcome, Quota, Source, Store};
@@ -29,6 +29,7 @@ pub const RESPONSE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub struct RedisStore {
     connection: ConnectionManager,
+    response_timeout: Duration,
     clock: ScriptClock,
 }
 
@@ -58,7 +59,7 @@ impl RedisStore {
             .set_max_delay(Duration::from_millis(500));
         let connection =
             ConnectionManager::new_lazy_with_config(client, config).map_err(unavailable)?;
-        Ok(Self { connection, clock: ScriptClock::Server })
+        Ok(Self { connection, response_timeout, clock: ScriptClock::Server })
     }
 
     /// The same store with its scripts on another clock. For tests.
@@ -71,31 +72,40 @@ impl Store for RedisStore {
     type Limiter = RedisLimiter;
 
     fn limiter(&self, policy: Policy) -> RedisLimiter {
-        RedisLimiter::new(policy, self.connection.clone(), self.clock.clone())
+        let script = Script::new(&script_text(&policy, &self.clock));
+        let parameters = policy.limits().iter().map(parameters).collect();
+        RedisLimiter { policy, store: self.clone(), script, parameters }
     }
 
     async fn ping(&self) -> Result<(), Error> {
         let mut connection = self.connection.clone();
-        redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(unavailable)
+        self.in_time(redis::cmd("PING").query_async::<()>(&mut connection)).await
+    }
+}
+
+impl RedisStore {
+    /// Trap: the client's own response timeout starts when a command is written. While it
+    /// reconnects nothing is written, and a check would wait for all of its attempts.
+    async fn in_time<T>(&self, call: impl Future<Output = RedisResult<T>>) -> Result<T, Error> {
+        match tokio::time::timeout(self.response_timeout, call).await {
+            Ok(reply) => reply.map_err(unavailable),
+            Err(_) => {
+                let what = format!("no reply within {:?}", self.response_timeout);
+                Err(Error::Unavailable { what, source: None })
+            }
+        }
     }
 }
 
 /// One policy, enforced in Redis.
 pub struct RedisLimiter {
     policy: Policy,
-    connection: ConnectionManager,
-    clock: ScriptClock,
+    store: RedisStore,
     script: Script,
     parameters: Vec<[String; 4]>,
 }
 
 impl RedisLimiter {
-    fn new(policy: Policy, connection: ConnectionManager, clock: ScriptClock) -> Self {
-        let script = Script::new(&script_text(&policy, &clock));
-        let parameters = policy.limits().iter().map(parameters).collect();
-        Self { policy, connection, clock, script, parameters }
-    }
-
     /// One call of the script: the only place that talks to Redis.
     async fn step(&self, op: &str, key: Key<'_>, cost: u32) -> Result<(Decision, u32), Error> {
         let mut call = self.script.prepare_invoke();
@@ -106,14 +116,14 @@ impl RedisLimiter {
         for parameters in &self.parameters {
             call.arg(&parameters[..]);
         }
-        if let ScriptClock::Injected(clock) = &self.clock {
+        if let ScriptClock::Injected(clock) = &self.store.clock {
             call.arg(clock.now().0);
         }
         // EVALSHA; only when Redis says NOSCRIPT (a restart or a failover emptied its cache) is
         // the script loaded and called again. NOSCRIPT means that nothing ran.
-        let mut connection = self.connection.clone();
-        let reply = call.invoke_async::<[u64; 7]>(&mut connection).await;
-        reply.map(|reply| self.decode(reply)).map_err(unavailable)
+        let mut connection = self.store.connection.clone();
+        let reply = self.store.in_time(call.invoke_async::<[u64; 7]>(&mut connection)).await?;
+        Ok(self.decode(reply))
     }
 
     fn decode(&self, reply: [u64; 7]) -> (Decision, u32) {

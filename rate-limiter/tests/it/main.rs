@@ -4,5 +4,5 @@ mod http;
 mod layer;
 mod outage;
 mod peers;
-//mod processes;
+mod processes;
 mod redis;
