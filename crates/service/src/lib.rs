@@ -18,6 +18,8 @@ pub mod clock;
 pub mod settings;
 pub mod store_url;
 pub mod telemetry;
+#[cfg(feature = "otlp")]
+mod otlp;
 
 // ---- one request
 pub mod request_id;

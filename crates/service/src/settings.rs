@@ -72,6 +72,12 @@ pub struct ServerSettings {
     /// Proxies whose X-Forwarded-For is believed: addresses or CIDR blocks, comma separated
     #[arg(long, env = "SERVICE_TRUSTED_PROXIES", default_value = "", value_name = "CIDR,...")]
     pub trusted_proxies: TrustedProxies,
+
+    /// Collector that traces are sent to over OTLP/HTTP, e.g. http://127.0.0.1:4318
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "SERVICE_OTLP_ENDPOINT", value_name = "URL",
+          value_parser = crate::otlp::parse_endpoint)]
+    pub otlp_endpoint: Option<String>,
 }
 
 impl ServerSettings {

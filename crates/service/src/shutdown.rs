@@ -157,6 +157,7 @@ impl Shutdown {
                 Err(_) => tracing::error!(hook = name, "gave up on a hook: it hangs"),
             }
         }
+        crate::telemetry::flush().await;
         Drained { aborted }
     }
 }
