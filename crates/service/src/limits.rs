@@ -9,8 +9,9 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 
 /// Longest time from the request's head to the response's head. After it the handler is dropped
-/// at its current `await` and the client gets 503, also when it was slow to send its own body. A body that streams on afterwards, and an
-/// upgraded connection, are not cut. Long polls must answer below it.
+/// at its current `await` and the client gets 503, also when it was slow to send its own body.
+/// A response's body that streams on, and an upgraded connection, are not cut. Long polls must
+/// answer below it.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Most requests worked on at once. One more gets 503 at once, because a queue without a bound
