@@ -18,7 +18,7 @@ pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// would turn overload into latency for everybody and memory without end.
 pub const IN_FLIGHT_MAX: usize = 10_000;
 
-/// The limits [`harden`](crate::harden) applies; the defaults are the constants of this module.
+/// The limits [`harden`](fn@crate::harden) applies; the defaults are the constants of this module.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// See [`BODY_BYTES_MAX`].

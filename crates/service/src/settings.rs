@@ -81,7 +81,7 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// The limits for [`harden`](crate::harden).
+    /// The limits for [`harden`](fn@crate::harden).
     pub fn limits(&self) -> Limits {
         Limits {
             body_bytes: self.body_limit_bytes,

@@ -30,7 +30,7 @@ pub fn init(settings: &ServerSettings) {
 }
 
 /// Sends what is buffered for a collector; nothing without feature `otlp`.
-/// [`serve`](crate::serve) calls it last, after the hooks.
+/// [`serve`](fn@crate::serve) calls it last, after the hooks.
 pub(crate) async fn flush() {
     #[cfg(feature = "otlp")]
     crate::otlp::flush().await;
