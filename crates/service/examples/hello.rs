@@ -48,6 +48,7 @@ fn router(readiness: Readiness) -> Router {
 
 // ---- main.rs
 
+/// Greets whoever asks.
 #[derive(Parser)]
 struct Flags {
     #[command(flatten)]

@@ -93,13 +93,16 @@ impl Service<Request> for Hardened {
         }
         let started = Instant::now();
         let id = RequestId::of(request.headers());
+        let current = id.clone();
         let asked = Asked::of(&request);
         let metrics = Arc::clone(&self.metrics);
         let request_time = self.guard.limits.request_time;
         let admitted = Guard::admit(&self.guard, &mut request)
             .map(|in_flight| (in_flight, self.inner.call(request)));
 
-        Box::pin(id.clone().scope(async move {
+        #[cfg(feature = "otlp")]
+        let span = crate::otlp::span(&asked.method, asked.route(), &id);
+        let answering = async move {
             let response = match admitted {
                 Ok((_in_flight, handler)) => bounded(handler, started, request_time).await,
                 Err(problem) => problem.into_response(),
@@ -113,7 +116,11 @@ impl Service<Request> for Hardened {
             metrics.record(asked.route(), &asked.method, status, elapsed);
             log(&asked, status, elapsed);
             Ok(response)
-        }))
+        };
+        // A span for each request costs as much as all the rest here: only with a collector.
+        #[cfg(feature = "otlp")]
+        let answering = tracing::Instrument::instrument(answering, span);
+        Box::pin(current.scope(answering))
     }
 }
 

@@ -2,7 +2,8 @@
 //! but its routes.
 //!
 //! A binary does five things with it: parse [`ServerSettings`], start [`telemetry`], build its
-//! router (routes + [`operations`]), [`harden`] it, and [`serve`] it until a [`Shutdown`].
+//! router (routes + [`operations`](fn@operations)), [`harden`](fn@harden) it, and
+//! [`serve`](fn@serve) it until a [`Shutdown`].
 //! Inside handlers it uses [`Json`], [`Query`], [`Path`] (whose rejections name the wrong field)
 //! and returns [`Problem`] for everything that fails.
 //!
@@ -18,6 +19,8 @@ pub mod clock;
 pub mod settings;
 pub mod store_url;
 pub mod telemetry;
+#[cfg(feature = "otlp")]
+mod otlp;
 
 // ---- one request
 pub mod request_id;

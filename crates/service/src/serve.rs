@@ -80,7 +80,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
     Ok(listener)
 }
 
-/// The connection a request came by; an extractor. Without [`serve`] (a router called directly,
+/// The connection a request came by; an extractor. Without [`serve`](fn@serve) (a router called directly,
 /// as tests do) it has no peer and is never closing.
 #[derive(Clone, Default)]
 pub struct Connection(Option<(SocketAddr, Arc<Shutdown>)>);
@@ -121,7 +121,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
     serve_with(listener, router, shutdown, ConnectionLimits::default()).await
 }
 
-/// [`serve`] with limits of one's own.
+/// [`serve`](fn@serve) with limits of one's own.
 pub async fn serve_with(
     listener: TcpListener,
     router: Router,

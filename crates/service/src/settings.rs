@@ -28,7 +28,7 @@ pub enum LogFormat {
 
 /// Where and how a service listens, logs, bounds its work and stops.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Server")]
+#[command(next_help_heading = "Server", about = None, long_about = None)]
 pub struct ServerSettings {
     /// Address to listen on; port 0 takes any free port
     #[arg(long, env = "SERVICE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
@@ -72,10 +72,16 @@ pub struct ServerSettings {
     /// Proxies whose X-Forwarded-For is believed: addresses or CIDR blocks, comma separated
     #[arg(long, env = "SERVICE_TRUSTED_PROXIES", default_value = "", value_name = "CIDR,...")]
     pub trusted_proxies: TrustedProxies,
+
+    /// Collector that traces are sent to over OTLP/HTTP, e.g. http://127.0.0.1:4318
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "SERVICE_OTLP_ENDPOINT", value_name = "URL",
+          value_parser = crate::otlp::parse_endpoint)]
+    pub otlp_endpoint: Option<String>,
 }
 
 impl ServerSettings {
-    /// The limits for [`harden`](crate::harden).
+    /// The limits for [`harden`](fn@crate::harden).
     pub fn limits(&self) -> Limits {
         Limits {
             body_bytes: self.body_limit_bytes,
@@ -105,7 +111,7 @@ impl ServerSettings {
 
 /// The `--store` flag, apart from [`ServerSettings`] because a binary may keep nothing.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Store")]
+#[command(next_help_heading = "Store", about = None, long_about = None)]
 pub struct StoreSettings {
     /// memory: | sqlite:PATH | postgres://... | redis://... | redis-cluster://h1,h2,h3
     #[arg(long, env = "SERVICE_STORE", default_value = "memory:", value_name = "URL")]

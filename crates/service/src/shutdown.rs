@@ -5,7 +5,7 @@
 //! 3. wait for what is in flight, up to the deadline; then abort the rest
 //! 4. run the hooks (flush, checkpoint): nothing can add work any more
 //!
-//! [`serve`](crate::serve) walks through it. One `Shutdown` belongs to one `serve`; other fronts
+//! [`serve`](fn@crate::serve) walks through it. One `Shutdown` belongs to one `serve`; other fronts
 //! of the same process (a RESP or gRPC port, background workers) stop on [`Shutdown::closing`] and
 //! run under [`Shutdown::track`], so that the drain waits for them too.
 
@@ -157,6 +157,7 @@ impl Shutdown {
                 Err(_) => tracing::error!(hook = name, "gave up on a hook: it hangs"),
             }
         }
+        crate::telemetry::flush().await;
         Drained { aborted }
     }
 }

@@ -23,8 +23,17 @@ use crate::settings::{LogFormat, ServerSettings};
 pub fn init(settings: &ServerSettings) {
     let filter = EnvFilter::new(&settings.log_filter);
     let registry = tracing_subscriber::registry().with(filter);
+    #[cfg(feature = "otlp")]
+    let registry = registry.with(settings.otlp_endpoint.as_deref().and_then(crate::otlp::layer));
     // A second call (several services in one test process) finds logging started: fine.
     let _started_before = registry.with(lines(settings.log, std::io::stderr)).try_init();
+}
+
+/// Sends what is buffered for a collector; nothing without feature `otlp`.
+/// [`serve`](fn@crate::serve) calls it last, after the hooks.
+pub(crate) async fn flush() {
+    #[cfg(feature = "otlp")]
+    crate::otlp::flush().await;
 }
 
 /// A `--log-filter` that [`init`] will understand, or why not.

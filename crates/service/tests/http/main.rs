@@ -9,3 +9,4 @@ mod stopping;
 mod connections;
 mod starting;
 mod process;
+mod headers;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 
-use crate::support::{Client, get_request, patient, post_json, wait_until};
+use crate::support::{Client, get_request, patient, post_json};
 
 struct Process {
     child: Child,
@@ -78,15 +78,15 @@ async fn sigterm_and_ctrl_c_stop_it_cleanly_past_an_idle_connection() {
 
 #[tokio::test]
 async fn a_second_signal_exits_at_once() {
-    let process = Process::start().await;
+    let mut process = Process::start().await;
     let mut slow = process.client().await;
     let request = post_json("/v1/greetings", r#"{"name":"a"}"#);
     let (head, _body) = request.split_once("\r\n\r\n").unwrap();
     slow.send(&format!("{head}\r\nexpect: 100-continue\r\n\r\n")).await;
     slow.answer().await; // 100 Continue: the handler waits for a body that never comes
     process.signal("TERM").await;
-    let address = process.address;
-    wait_until("the port is closed", async || TcpStream::connect(address).await.is_err()).await;
+    let line = patient(process.stderr.next_line()).await.unwrap().unwrap();
+    assert!(line.contains("a second signal exits at once"), "{line}");
     process.signal("TERM").await;
     let (status, log) = process.ended().await;
     assert_eq!(status.code(), Some(130), "{log}");
