@@ -1,8 +1,10 @@
-//! Questions about the rate-limiter, and its answers compared.
+//! Questions about the rate limiter, and its answers compared.
+
+mod compare;
 
 use crate::System;
 
-/// The registry entry of the rate-limiter.
+/// The registry entry of the rate limiter.
 pub fn system() -> System {
-    System { name: "rate-limiter", questions: vec![], comparison: None }
+    System { name: "rate-limiter", questions: vec![], comparison: Some(compare::comparison()) }
 }

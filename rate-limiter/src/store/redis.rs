@@ -144,6 +144,13 @@ impl RedisLimiter {
     }
 }
 
+impl RedisLimiter {
+    /// The script alone: what a comparison sends without us, to see what we add.
+    pub fn bare_script(&self) -> Script {
+        Script::new(&script_text(&self.policy, &self.store.clock))
+    }
+}
+
 impl Limiter for RedisLimiter {
     fn policy(&self) -> &Policy {
         &self.policy

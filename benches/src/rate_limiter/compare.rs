@@ -1,0 +1,283 @@
+//! The answers of the rate limiter side by side: in process against `governor`, and through Redis
+//! against a bare EVALSHA of the same script.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rate_limiter::store::memory::{Memory, MemoryLimiter};
+use rate_limiter::store::redis::{RedisLimiter, RedisStore};
+use rate_limiter::{AlgorithmName, Key, Limiter, Policy, Store};
+
+use crate::harness::{ClosedLoop, Keys, Load, Outcome, Plan, Saturated, Saturation, Shot};
+use crate::{Bench, Comparison, LoopSubject, Ready, Role, Scenario, Subject};
+
+/// The registry entry.
+pub(super) fn comparison() -> Comparison {
+    let about = "eight algorithms in process beside governor, and through one Redis beside a bare \
+                 EVALSHA of the same script";
+    Comparison { system: "rate-limiter", about, run: |bench| Box::pin(compare(bench)) }
+}
+
+async fn compare(mut bench: Bench) -> anyhow::Result<()> {
+    in_process(&mut bench).await?;
+    let redis = Arc::new(infra::redis().await?);
+    bench.version("redis", redis.version());
+    one_at_a_time(&bench, &redis).await?;
+    as_fast_as_it_goes(&bench, &redis).await
+}
+
+const KEYS: u64 = 100_000;
+/// About half of what two threads ask for on this many keys is allowed, so that both branches run.
+const RATE: u32 = 100;
+
+fn policy(algorithm: AlgorithmName) -> Policy {
+    Policy::single("bench", algorithm, RATE, 1_000, None).expect("legal numbers")
+}
+
+fn names() -> Arc<[String]> {
+    (0..KEYS).map(|key| format!("user:{key:06}")).collect()
+}
+
+// ---- in process
+
+/// A limiter under test, with what it admitted.
+struct Counted<L> {
+    limiter: L,
+    names: Arc<[String]>,
+    admitted: [Lane; 2],
+    started: Instant,
+}
+
+/// One thread's count on a cache line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Lane(AtomicU64);
+
+impl<L> Counted<L> {
+    fn new(limiter: L, names: Arc<[String]>) -> Self {
+        Self { limiter, names, admitted: Default::default(), started: Instant::now() }
+    }
+
+    /// Only this thread writes its lane, so no read-modify-write is needed.
+    fn count(&self, thread: usize, allowed: bool) {
+        let lane = &self.admitted[thread].0;
+        lane.store(lane.load(Ordering::Relaxed) + u64::from(allowed), Ordering::Relaxed);
+    }
+
+    /// Over all keys no more than burst + rate x t; a window may hold twice its limit.
+    fn check(&self, measured: &Saturated, windowed: bool) -> Result<(), String> {
+        let admitted: u64 = self.admitted.iter().map(|lane| lane.0.load(Ordering::Relaxed)).sum();
+        let seconds = self.started.elapsed().as_secs_f64();
+        let windows = if windowed { seconds + 2.0 } else { seconds + 1.0 };
+        let most = KEYS as f64 * f64::from(RATE) * windows;
+        let some = admitted > 0 && measured.calls > 0;
+        (some && admitted as f64 <= most)
+            .then_some(())
+            .ok_or_else(|| format!("{admitted} admitted, at most {most:.0} may be"))
+    }
+}
+
+fn ours(algorithm: AlgorithmName, names: &Arc<[String]>) -> LoopSubject {
+    let names = Arc::clone(names);
+    let make =
+        move || Counted::new(Memory::default().limiter(policy(algorithm)), Arc::clone(&names));
+    let worker = |state: Arc<Counted<MemoryLimiter>>, thread| {
+        let (keys, mut rng) = (Keys::uniform(KEYS), fastrand::Rng::with_seed(thread as u64));
+        move |_| {
+            let name = &state.names[keys.pick(&mut rng) as usize];
+            let key = Key::new(name).expect("a legal key");
+            let decision = state.limiter.check_now(key, 1).expect("room for every key");
+            state.count(thread, decision.allowed());
+        }
+    };
+    let windowed = !algorithm.has_burst();
+    let check =
+        move |state: &Counted<MemoryLimiter>, measured: &Saturated| state.check(measured, windowed);
+    LoopSubject::new(algorithm.as_str(), Role::Answer, make, worker, check)
+}
+
+#[cfg(feature = "peers")]
+fn governor(names: &Arc<[String]>) -> LoopSubject {
+    use std::num::NonZeroU32;
+
+    use governor::clock::MonotonicClock;
+    use governor::middleware::NoOpMiddleware;
+    use governor::state::keyed::DefaultKeyedStateStore;
+    use governor::{Quota, RateLimiter};
+
+    type Governor = RateLimiter<
+        String,
+        DefaultKeyedStateStore<String>,
+        MonotonicClock,
+        NoOpMiddleware<Instant>,
+    >;
+    let names = Arc::clone(names);
+    let make = move || {
+        let quota = Quota::per_second(NonZeroU32::new(RATE).expect("not zero"));
+        let limiter: Governor =
+            RateLimiter::new(quota, DefaultKeyedStateStore::default(), MonotonicClock);
+        Counted::new(limiter, Arc::clone(&names))
+    };
+    let worker = |state: Arc<Counted<Governor>>, thread| {
+        let (keys, mut rng) = (Keys::uniform(KEYS), fastrand::Rng::with_seed(thread as u64));
+        move |_| {
+            let name = &state.names[keys.pick(&mut rng) as usize];
+            let allowed = state.limiter.check_key(name).is_ok();
+            state.count(thread, allowed);
+        }
+    };
+    let check = |state: &Counted<Governor>, measured: &Saturated| state.check(measured, false);
+    LoopSubject::new("governor (monotonic clock)", Role::Peer, make, worker, check)
+}
+
+async fn in_process(bench: &mut Bench) -> anyhow::Result<()> {
+    let names = names();
+    let subjects = || {
+        let mut subjects: Vec<_> =
+            AlgorithmName::ALL.iter().map(|&algorithm| ours(algorithm, &names)).collect();
+        #[cfg(feature = "peers")]
+        subjects.push(governor(&names));
+        subjects
+    };
+    #[cfg(feature = "peers")]
+    bench.version("governor", "0.10.4");
+    let about = format!("check of one, {}", Keys::uniform(KEYS).describe());
+    for (name, threads) in [("in-process-one-thread", 1), ("in-process-two-threads", 2)] {
+        let baseline =
+            if cfg!(feature = "peers") { "governor (monotonic clock)" } else { "token-bucket" };
+        let scenario = Scenario::new(name, about.clone(), baseline);
+        let slice = Duration::from_millis(bench.pick(20, 50, 100));
+        let load = Saturation { slice, ..Saturation::default() }.threads(threads);
+        bench.in_process(scenario, load, subjects()).await?;
+    }
+    memory_per_key(&names)
+}
+
+/// Prints what a tracked caller costs, from the allocator's view of the tables.
+fn memory_per_key(names: &[String]) -> anyhow::Result<()> {
+    println!(
+        "memory per caller in process, bytes ({KEYS} callers, keys of {} bytes)",
+        names[0].len()
+    );
+    for algorithm in AlgorithmName::ALL {
+        let limiter = Memory::default().limiter(policy(algorithm));
+        for name in names {
+            limiter.check_now(Key::new(name)?, 1)?;
+        }
+        let bytes = limiter.allocated_bytes() as f64 / limiter.tracked() as f64;
+        println!("  {:<16} {bytes:>6.1}", algorithm.as_str());
+    }
+    println!();
+    Ok(())
+}
+
+// ---- through Redis
+
+const PATIENT: Duration = Duration::from_secs(5);
+
+/// Empties Redis and returns a limiter.
+async fn fresh(redis: &infra::Redis, algorithm: AlgorithmName) -> anyhow::Result<RedisLimiter> {
+    let client = redis::Client::open(redis.url())?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await?;
+    Ok(RedisStore::connect(redis.url(), PATIENT)?.limiter(policy(algorithm)))
+}
+
+fn word(allowed: bool) -> Outcome {
+    Ok(if allowed { "allowed" } else { "denied" })
+}
+
+fn through_redis(redis: &Arc<infra::Redis>, algorithm: AlgorithmName, keys: Keys) -> Subject {
+    let redis = Arc::clone(redis);
+    Subject::answer(algorithm.as_str(), move || {
+        let redis = Arc::clone(&redis);
+        async move {
+            let limiter = Arc::new(fresh(&redis, algorithm).await?);
+            let probe = Arc::clone(&limiter);
+            let op = move |shot: Shot| {
+                let limiter = Arc::clone(&limiter);
+                async move {
+                    let name = format!("user:{:06}", keys.pick(&mut shot.rng()));
+                    let key = Key::new(&name).map_err(|_| "bad key")?;
+                    let decision = limiter.check(key, 1).await.map_err(|_| "unavailable")?;
+                    word(decision.allowed())
+                }
+            };
+            Ok(Ready::new(op, move |_| async move { grants_its_burst(&probe).await }))
+        }
+    })
+}
+
+/// After any load, a caller never seen gets exactly the burst.
+async fn grants_its_burst(limiter: &RedisLimiter) -> Result<(), String> {
+    let key = Key::new("a caller nobody saw").map_err(|error| error.to_string())?;
+    let grant = limiter.take_up_to(key, 2 * RATE).await.map_err(|error| error.to_string())?;
+    (grant.granted == RATE)
+        .then_some(())
+        .ok_or_else(|| format!("granted {} of {RATE}", grant.granted))
+}
+
+/// What the network and Redis cost without us: the token bucket's own script and arguments, sent
+/// by the client library and nothing else.
+fn bare_evalsha(redis: &Arc<infra::Redis>, keys: Keys) -> Subject {
+    let redis = Arc::clone(redis);
+    Subject::peer("bare EVALSHA", move || {
+        let redis = Arc::clone(&redis);
+        async move {
+            let limiter = fresh(&redis, AlgorithmName::TokenBucket).await?;
+            let client = redis::Client::open(redis.url())?;
+            let connection = client.get_multiplexed_async_connection().await?;
+            let script = Arc::new(limiter.bare_script());
+            let _: String = script.prepare_invoke().load_async(&mut connection.clone()).await?;
+            let failed = Arc::new(AtomicU32::new(0));
+            let seen = Arc::clone(&failed);
+            let op = move |shot: Shot| {
+                let (script, mut connection) = (Arc::clone(&script), connection.clone());
+                let failed = Arc::clone(&failed);
+                async move {
+                    let key = format!("rl:{{user:{:06}}}:bench:tb", keys.pick(&mut shot.rng()));
+                    let mut call = script.prepare_invoke();
+                    call.key(key).arg(&["check", "1", "token-bucket", "1", "10000", "100"][..]);
+                    match call.invoke_async::<[u64; 7]>(&mut connection).await {
+                        Ok([outcome, ..]) => word(outcome == 0),
+                        Err(_) => {
+                            failed.fetch_add(1, Ordering::Relaxed);
+                            Err("unavailable")
+                        }
+                    }
+                }
+            };
+            let check = move |_| async move {
+                let failed = seen.load(Ordering::Relaxed);
+                (failed == 0).then_some(()).ok_or_else(|| format!("{failed} calls failed"))
+            };
+            Ok(Ready::new(op, check))
+        }
+    })
+}
+
+fn redis_subjects(redis: &Arc<infra::Redis>, keys: Keys) -> Vec<Subject> {
+    let mut subjects = vec![bare_evalsha(redis, keys)];
+    subjects
+        .extend(AlgorithmName::ALL.iter().map(|&algorithm| through_redis(redis, algorithm, keys)));
+    subjects
+}
+
+async fn one_at_a_time(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Result<()> {
+    let keys = Keys::uniform(KEYS);
+    let length = Duration::from_secs(bench.pick(1, 3, 10));
+    let load = Load::new(Plan::constant(1_000.0, length));
+    let about = format!("check of one at low load, {}", keys.describe());
+    let scenario = Scenario::new("redis-latency", about, "bare EVALSHA");
+    bench.open(scenario, load, redis_subjects(redis, keys)).await
+}
+
+async fn as_fast_as_it_goes(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Result<()> {
+    let keys = Keys::uniform(KEYS);
+    let duration = Duration::from_secs(bench.pick(1, 3, 10));
+    let load = ClosedLoop { workers: 50, duration, seed: bench.seed() };
+    let about = format!("check of one as fast as it goes, {}", keys.describe());
+    let scenario = Scenario::new("redis-throughput", about, "bare EVALSHA");
+    bench.closed(scenario, load, redis_subjects(redis, keys)).await
+}
