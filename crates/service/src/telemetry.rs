@@ -7,6 +7,7 @@
 //! [`RequestId::scope`].
 
 use std::fmt;
+use std::io::IsTerminal;
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -47,7 +48,9 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    // Colours in a file are noise.
+    let colours = std::io::stderr().is_terminal();
+    let layer = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(writer);
     match log {
         LogFormat::Pretty => layer.event_format(IdInFront(format::format())).boxed(),
         LogFormat::Json => {
