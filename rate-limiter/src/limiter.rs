@@ -33,7 +33,9 @@ impl<'a> Key<'a> {
         let reason = match key.len() {
             0 => "must not be empty".to_owned(),
             n if n > KEY_BYTES_MAX => format!("is {n} bytes long; at most {KEY_BYTES_MAX} are"),
-            _ if key.chars().any(char::is_control) => "must not hold control characters".to_owned(),
+            _ if key.bytes().any(|byte| byte.is_ascii_control()) => {
+                "must not hold control characters".to_owned()
+            }
             _ => return Ok(Self(key)),
         };
         Err(Error::invalid("key", reason))

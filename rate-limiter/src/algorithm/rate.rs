@@ -33,14 +33,17 @@ impl Rate {
     }
 
     /// Units that `elapsed_us` brings, but never more than `missing`: an idle bucket stays full
-    /// however long it idles, and the product cannot overflow.
+    /// however long it idles.
     pub const fn accrued(self, elapsed_us: u64, missing: u64) -> u64 {
-        if elapsed_us >= self.time_for(missing) { missing } else { elapsed_us * self.units_per_us }
+        let units = elapsed_us.saturating_mul(self.units_per_us);
+        if units < missing { units } else { missing }
     }
 
     /// Microseconds until `units` have come in, rounded up: never early.
     pub const fn time_for(self, units: u64) -> u64 {
-        units.div_ceil(self.units_per_us)
+        // Most rates people write have a whole number of microseconds between two tokens; they
+        // are spared the slowest instruction of a check.
+        if self.units_per_us == 1 { units } else { units.div_ceil(self.units_per_us) }
     }
 
     /// Whole tokens in `units`.
