@@ -14,7 +14,8 @@ use crate::options::{Location, Options};
 use crate::readers;
 
 /// A database with one writer thread; clones share it. Dropping the last clone runs what is
-/// queued, then closes the database.
+/// queued, then closes the database, and blocks meanwhile: async code calls [`close`](Self::close)
+/// first.
 #[derive(Debug, Clone)]
 pub struct Writer {
     threads: Arc<Threads>,

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Ok("server") => serve(),
         Ok("parent") => be_a_parent(),
         Ok("quits") => return ExitCode::from(3),
+        Ok("panics") => panics_with_a_seed(),
         _ => {}
     }
     let trials = vec![
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         trial("a_child_ends_after_sigterm_and_its_output_was_kept", terminated),
         trial("a_paused_child_accepts_nothing_until_it_is_resumed", paused),
         trial("a_child_that_ends_by_itself_is_reported_at_once", quits),
+        trial("a_test_that_panics_prints_its_seed_and_the_seed_replays", prints_its_seed),
         trial("a_child_does_not_outlive_a_test_that_is_killed", orphaned),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -94,6 +96,22 @@ async fn quits() {
     let panic = waiting.await.expect_err("it panics").into_panic();
     let message = panic.downcast_ref::<String>().expect("a message");
     assert!(message.contains("ended by itself: exit status: 3"), "{message}");
+}
+
+async fn prints_its_seed() {
+    let mut fresh = this_program("panics").start();
+    let line = fresh.wait_line("replay with: TESTKIT_SEED=").await;
+    let drawn = fresh.wait_line("drew ").await;
+    let seed = line.split_whitespace().find_map(|word| word.strip_prefix("TESTKIT_SEED="));
+    let mut again = this_program("panics").env("TESTKIT_SEED", seed.expect("a seed")).start();
+    assert_eq!(again.wait_line("drew ").await, drawn);
+    assert_eq!(again.wait_line("replay with: ").await, line);
+}
+
+fn panics_with_a_seed() -> ! {
+    let seed = Seed::from_env_or_fresh();
+    println!("drew {}", seed.rng().u64(..));
+    panic!("a failing test")
 }
 
 async fn orphaned() {
