@@ -93,3 +93,30 @@ async fn a_shared_server_can_be_had_again_after_it_ended() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_server_whose_keeper_was_killed_is_cleared_away_by_the_next_user() {
+    let directory = open_directory();
+    let mut victim = Victim::start("shared server", directory.path(), &[]);
+    let postmaster = parent_of(victim.next().parse().unwrap());
+    let abandoned = generations(directory.path());
+    let kill = Command::new("kill").args(["-9", &parent_of(postmaster).to_string()]).status();
+    assert!(kill.unwrap().success());
+    victim.kill9();
+    assert!(is_running(postmaster), "nobody was left to end it");
+
+    let mut next = Victim::start("shared server", directory.path(), &[]);
+    let backend: u32 = next.next().parse().unwrap();
+    assert!(!is_running(postmaster));
+    assert_ne!(generations(directory.path()), abandoned);
+    next.kill9();
+    wait_until("the second server to end", || async {
+        !is_running(backend) && generations(directory.path()).is_empty()
+    })
+    .await;
+}
+
+fn parent_of(pid: u32) -> u32 {
+    let output = Command::new("ps").args(["-o", "ppid=", "-p", &pid.to_string()]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
+}
