@@ -14,7 +14,7 @@
 //!
 //! Use it whenever a claim is about a store: a mock agrees with whoever wrote it. Use a key
 //! prefix or a [`Database`] when the test only needs isolation, and a server of its own
-//! ([`redis`], [`postgres_with`]) when the test kills, pauses or restarts it.
+//! ([`redis()`], [`postgres_with`]) when the test kills, pauses or restarts it.
 //!
 //! Where a server comes from, first match wins:
 //!

@@ -56,11 +56,11 @@ pub async fn redis() -> Result<Redis> {
     redis_with(RedisOptions::default()).await
 }
 
-/// Like [`redis`], with options. A server given by URL keeps its own configuration, so asking it
-/// for `durable`, a delay or arguments is an error rather than a silent difference.
+/// Like [`redis()`], with options. A server given by URL keeps its own configuration, so asking
+/// it for `durable`, a delay or arguments is an error rather than a silent difference.
 ///
 /// # Errors
-/// As [`redis`], and [`Error::NotOurs`] for options together with `INFRA_REDIS_URL`.
+/// As [`redis()`], and [`Error::NotOurs`] for options together with `INFRA_REDIS_URL`.
 pub async fn redis_with(options: RedisOptions) -> Result<Redis> {
     if let Some(url) = given(URL_VARIABLE) {
         return connect_to_given(url, &options).await;

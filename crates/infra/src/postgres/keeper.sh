@@ -6,8 +6,10 @@
 generation=$1
 idle_seconds=$2
 shift 2
-exec 9<"$generation/users"
-"$@" </dev/null >>"$generation/log" 2>&1 9<&- &
+exec 8<"$generation/keeper" 9<"$generation/users"
+# Tells others that this generation has a keeper; see `sweep` in shared.rs.
+flock -x 8
+"$@" </dev/null >>"$generation/log" 2>&1 8<&- 9<&- &
 server=$!
 trap '' HUP INT QUIT TERM
 

@@ -10,12 +10,13 @@
 //! shared-postgres-15.18/
 //!   start.lock        held for the moment of attaching or starting
 //!   current           names the newest generation
-//!   generation-x1y2/  one server's life: users, log, data/
+//!   generation-x1y2/  one server's life: users, keeper, log, data/
 //! ```
 //!
 //! Invariants: a server is used only under a lock on `users` that was taken while its directory
 //! existed; its keeper deletes the directory only under an exclusive lock. A dead generation is
-//! never revived: whoever finds it dead starts the next one beside it.
+//! never revived: whoever finds it dead starts the next one beside it, and clears away what a
+//! killed keeper or a rebooted machine left behind.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::backing::{Backing, off_the_runtime};
 use crate::error::{Error, Result};
-use crate::place;
+use crate::place::{self, User};
 use crate::port::PortLease;
 use crate::postgres::{
     Postgres, PostgresOptions, Profile, Programs, arguments, initialised, is_ready, start, url_on,
@@ -110,8 +111,42 @@ fn join_current(directory: &Path, version: &str) -> Option<Attachment> {
     // Waits for a keeper that is just ending the server. Afterwards the directory tells.
     users.lock_shared().ok()?;
     let port = port.parse().ok()?;
+    if !is_locked(&generation.join("keeper")) {
+        return None;
+    }
     let alive = is_ready(&generation.join("data"), None) && accepts(port);
     alive.then(|| Attachment { port, version: version.to_owned(), generation, _users: users })
+}
+
+/// Makes an empty file to lock. The keeper opens it too, perhaps as another user; the directory
+/// is closed to everybody else.
+fn lock_file(path: &Path) -> Result<File> {
+    let file = File::create(path).map_err(Error::io("creating", path))?;
+    fs::set_permissions(path, Permissions::from_mode(0o644)).map_err(Error::io("opening", path))?;
+    Ok(file)
+}
+
+/// True while another process holds the lock.
+fn is_locked(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file.try_lock().is_err())
+}
+
+/// Removes generations that have neither a keeper nor a user: their keeper was killed, or the
+/// machine was switched off. Called under the start lock, so none of them is just being made.
+fn sweep(directory: &Path, programs: &Programs, user: Option<User>) {
+    let entries = fs::read_dir(directory).into_iter().flatten().filter_map(std::result::Result::ok);
+    for generation in entries.map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        if is_locked(&generation.join("keeper")) || is_locked(&generation.join("users")) {
+            continue;
+        }
+        // `pg_ctl` knows whether the process in `postmaster.pid` is still that server.
+        let mut stop = Command::new(programs.postgres.with_file_name("pg_ctl"));
+        stop.args(["stop", "--silent", "--mode=immediate", "-D"]).arg(generation.join("data"));
+        stop.current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
+        run_as(&mut stop, user);
+        let _ = stop.status();
+        let _ = fs::remove_dir_all(&generation);
+    }
 }
 
 fn accepts(port: u16) -> bool {
@@ -121,14 +156,13 @@ fn accepts(port: u16) -> bool {
 /// Starts the next generation and becomes its first user.
 fn start_next(directory: &Path, version: String, programs: &Programs) -> Result<Attachment> {
     let user = place::unprivileged_user();
+    sweep(directory, programs, user);
     let name = format!("generation-{:08x}", fastrand::u32(..));
     let generation = directory.join(&name);
     place::make_private_dir(&generation, user)?;
+    lock_file(&generation.join("keeper"))?;
     let users_path = generation.join("users");
-    let users = File::create(&users_path).map_err(Error::io("creating", &users_path))?;
-    // The keeper opens it too, perhaps as another user; the directory is closed to everyone else.
-    fs::set_permissions(&users_path, Permissions::from_mode(0o644))
-        .map_err(Error::io("opening", &users_path))?;
+    let users = lock_file(&users_path)?;
     users.lock_shared().map_err(Error::io("locking", &users_path))?;
     let data = generation.join("data");
     initialised::copy_to(&data, programs, Profile::Fast, user)?;

@@ -5,6 +5,8 @@ mod cluster;
 mod orphans;
 mod postgres;
 mod redis;
+mod resolution;
+mod victim;
 
 use std::time::{Duration, Instant};
 

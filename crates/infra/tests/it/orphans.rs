@@ -1,15 +1,10 @@
 //! What is left when the process that started the servers is SIGKILLed: nothing.
-//!
-//! The victim is this same test binary, run again for its one test `victim`, which does nothing
-//! unless an environment variable asks it to.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use sqlx::Connection;
-
-const ROLE: &str = "INFRA_TEST_VICTIM";
+use crate::victim::Victim;
+use crate::wait_until;
 
 /// False for processes that are gone and for zombies, which are gone but not yet reaped.
 pub(crate) fn is_running(pid: u32) -> bool {
@@ -18,138 +13,110 @@ pub(crate) fn is_running(pid: u32) -> bool {
     !state.is_empty() && !state.starts_with('Z')
 }
 
-/// Starts servers, tells their process ids, and waits to be killed.
-#[tokio::test]
-async fn victim() {
-    let Ok(role) = std::env::var(ROLE) else { return };
-    let options = infra::PostgresOptions::default();
-    match role.as_str() {
-        "private" => {
-            // Forked by a thread that ends at once: with PR_SET_PDEATHSIG the server would end
-            // with it, and the line below would never be printed.
-            let redis = std::thread::spawn(|| {
-                let runtime = tokio::runtime::Runtime::new().unwrap();
-                runtime.block_on(infra::redis()).unwrap()
-            })
-            .join()
-            .unwrap();
-            let postgres = infra::postgres_with(options).await.unwrap();
-            let mut backend = sqlx::PgConnection::connect(postgres.url()).await.unwrap();
-            let pid = backend_pid(&mut backend).await;
-            postgres.pause().await.unwrap();
-            tell(&[redis.pid().unwrap(), postgres.pid().unwrap(), pid]);
-            std::future::pending::<()>().await;
-        }
-        "shared" => {
-            let postgres = infra::postgres().await.unwrap();
-            let mut backend = sqlx::PgConnection::connect(postgres.url()).await.unwrap();
-            tell(&[backend_pid(&mut backend).await]);
-            std::future::pending::<()>().await;
-        }
-        other => panic!("no such role: {other}"),
-    }
-}
-
-async fn backend_pid(connection: &mut sqlx::PgConnection) -> u32 {
-    let pid: i32 =
-        sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await.unwrap();
-    u32::try_from(pid).unwrap()
-}
-
-fn tell(pids: &[u32]) {
-    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-    // Not println!: the test harness captures that.
-    std::io::Write::write_all(
-        &mut std::io::stderr(),
-        format!("pids {}\n", pids.join(" ")).as_bytes(),
-    )
-    .unwrap();
-}
-
-/// Runs `victim` in its role, with a temporary directory and cache of its own, kills it with
-/// SIGKILL once its servers run, and returns their process ids.
-fn killed_victim(role: &str, directory: &Path) -> Vec<u32> {
-    let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["orphans::victim", "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, role)
-        .env("TMPDIR", directory)
-        .env("INFRA_CACHE_DIR", directory.join("cache"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(victim.stderr.take().unwrap()).lines();
-    let mut said = Vec::new();
-    let pids = lines.map_while(Result::ok).find_map(|line| {
-        let pids = line.split_once("pids ").map(|(_, pids)| pids.to_owned());
-        said.push(line);
-        pids
-    });
-    let pids: Vec<u32> = pids
-        .unwrap_or_else(|| panic!("the victim ended early: {said:#?}"))
-        .split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .collect();
-    for &pid in &pids {
-        assert!(is_running(pid), "server {pid} ended before its owner was killed");
-    }
-    victim.kill().unwrap();
-    victim.wait().unwrap();
-    pids
-}
-
 /// A directory that the unprivileged user of a Postgres started by root may enter.
-fn open_directory() -> tempfile::TempDir {
+pub(crate) fn open_directory() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
-    tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap()
+    let permissions = std::fs::Permissions::from_mode(0o755);
+    tempfile::Builder::new().permissions(permissions).tempdir().unwrap()
 }
 
-fn run_directories(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+fn entries(directory: &Path, prefix: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     entries
-        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("infra-"))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix))
+        .filter(|path| path.is_dir())
         .collect()
+}
+
+/// The directories of shared servers that have not been ended.
+fn generations(directory: &Path) -> Vec<PathBuf> {
+    let shared = entries(&directory.join("cache"), "shared-postgres-");
+    shared.iter().flat_map(|shared| entries(shared, "generation-")).collect()
 }
 
 #[tokio::test]
 async fn a_sigkilled_owner_leaves_no_process_and_no_directory() {
     let directory = open_directory();
-    let pids = killed_victim("private", directory.path());
-    assert_eq!(pids.len(), 3);
-    crate::wait_until("the servers and even the frozen backend to end", || async {
+    let mut victim = Victim::start("private servers", directory.path(), &[]);
+    let said = victim.next();
+    let pids: Vec<u32> = said.split(' ').map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 3, "Redis, Postgres and one frozen backend");
+    for &pid in &pids {
+        assert!(is_running(pid), "server {pid} of [{said}] ended before its owner was killed");
+    }
+    assert_eq!(entries(directory.path(), "infra-").len(), 1);
+
+    victim.kill9();
+    wait_until("the servers and even the frozen backend to end", || async {
         pids.iter().all(|pid| !is_running(*pid))
     })
     .await;
-    crate::wait_until("the run directory to be deleted", || async {
-        run_directories(directory.path()).is_empty()
+    wait_until("the run directory to be deleted", || async {
+        entries(directory.path(), "infra-").is_empty()
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_shared_server_ends_after_its_last_user_was_sigkilled() {
+async fn processes_share_one_server_until_the_last_of_them_is_sigkilled() {
     let directory = open_directory();
-    let pids = killed_victim("shared", directory.path());
-    crate::wait_until("the shared server to end", || async {
-        pids.iter().all(|pid| !is_running(*pid)) && generations(directory.path()).is_empty()
-    })
-    .await;
-    // And it can be had again afterwards.
-    killed_victim("shared", directory.path());
-    crate::wait_until("the second generation to end", || async {
-        generations(directory.path()).is_empty()
+    let start = || Victim::start("shared server", directory.path(), &[]);
+    // At the same moment, with nothing initialised yet: one of them does it, the other waits.
+    let (mut one, mut other) = (start(), start());
+    let backends = [one.next(), other.next()].map(|pid| pid.parse::<u32>().unwrap());
+    assert_eq!(one.next(), other.next(), "both are given the same server");
+    assert_eq!(generations(directory.path()).len(), 1);
+
+    one.kill9();
+    wait_until("the first user's backend to end", || async { !is_running(backends[0]) }).await;
+    assert!(is_running(backends[1]), "the second user's server ended with the first user");
+
+    other.kill9();
+    wait_until("the shared server to end", || async {
+        !is_running(backends[1]) && generations(directory.path()).is_empty()
     })
     .await;
 }
 
-fn generations(directory: &Path) -> Vec<PathBuf> {
-    let cache = std::fs::read_dir(directory.join("cache")).unwrap();
-    cache
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("shared-postgres-"))
-        .filter(|path| path.is_dir())
-        .flat_map(|shared| std::fs::read_dir(shared).unwrap().map(|entry| entry.unwrap().path()))
-        .filter(|path| path.is_dir())
-        .collect()
+#[tokio::test]
+async fn a_shared_server_can_be_had_again_after_it_ended() {
+    let directory = open_directory();
+    for _ in 0..2 {
+        let mut victim = Victim::start("shared server", directory.path(), &[]);
+        let backend: u32 = victim.next().parse().unwrap();
+        assert!(is_running(backend));
+        victim.kill9();
+        wait_until("the shared server to end", || async {
+            generations(directory.path()).is_empty()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_keeper_was_killed_is_cleared_away_by_the_next_user() {
+    let directory = open_directory();
+    let mut victim = Victim::start("shared server", directory.path(), &[]);
+    let postmaster = parent_of(victim.next().parse().unwrap());
+    let abandoned = generations(directory.path());
+    let kill = Command::new("kill").args(["-9", &parent_of(postmaster).to_string()]).status();
+    assert!(kill.unwrap().success());
+    victim.kill9();
+    assert!(is_running(postmaster), "nobody was left to end it");
+
+    let mut next = Victim::start("shared server", directory.path(), &[]);
+    let backend: u32 = next.next().parse().unwrap();
+    assert!(!is_running(postmaster));
+    assert_ne!(generations(directory.path()), abandoned);
+    next.kill9();
+    wait_until("the second server to end", || async {
+        !is_running(backend) && generations(directory.path()).is_empty()
+    })
+    .await;
+}
+
+fn parent_of(pid: u32) -> u32 {
+    let output = Command::new("ps").args(["-o", "ppid=", "-p", &pid.to_string()]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
 }
