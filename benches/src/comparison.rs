@@ -249,7 +249,7 @@ impl Bench {
     }
 
     fn rounds(&self, scenario: &Scenario, subjects: usize) -> Vec<Vec<usize>> {
-        let usual = self.pick(3, 8, 20);
+        let usual = self.pick(4, 8, 20);
         interleaved(subjects, scenario.rounds.unwrap_or(usual))
     }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::comparison::{Bench, Comparison, Scenario};
-use crate::harness::{ClosedLoop, Load, Pacing, Plan, Run, Saturation, interleaved, paired_ratio};
+use crate::harness::{
+    ClosedLoop, Load, Pacing, Plan, Run, Saturation, Summary, interleaved, paired_ratio,
+};
 use crate::subject::{LoopSubject, Ready, Role, Subject};
 use crate::units::{duration_ns, rate};
 
@@ -26,7 +28,34 @@ async fn run(bench: Bench) -> anyhow::Result<()> {
     lag(seconds).await;
     stalls(seconds.max(Duration::from_secs(3))).await;
     alarms(bench.pick(200, 1_000, 1_000));
+    drawn(&bench, seconds.max(Duration::from_secs(3))).await?;
     saturation(&bench).await
+}
+
+/// The stalls once more as a comparison, to have a report with a known shape to look at.
+async fn drawn(bench: &Bench, length: Duration) -> anyhow::Result<()> {
+    let (stall, period) = (Duration::from_millis(100), Duration::from_secs(1));
+    let subject = |name, stall| {
+        Subject::answer(name, move || async move {
+            let started = Instant::now();
+            let op = move |_| async move {
+                stalling_reply(started, stall, period).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                Ok("ok")
+            };
+            Ok(Ready::new(op, |seen| async move { all_answered(&seen) }))
+        })
+    };
+    let about = "5 ms of sleep; one of the two also holds replies for 100 ms in every second";
+    let scenario = Scenario { rounds: Some(5), ..Scenario::new("known-stalls", about, "steady") };
+    let load = Load::new(Plan::poisson(1_000.0, length)).with_faults();
+    let subjects = vec![subject("steady", Duration::ZERO), subject("stalling", stall)];
+    bench.open(scenario, load, subjects).await
+}
+
+fn all_answered(seen: &Summary) -> Result<(), String> {
+    let counted = seen.completed == seen.offered && seen.failed == 0;
+    counted.then_some(()).ok_or_else(|| format!("{} of {}", seen.completed, seen.offered))
 }
 
 /// Send lag with an operation that does nothing. These runs are invalid by design (lag is nearly
@@ -122,13 +151,8 @@ async fn saturation(bench: &Bench) -> anyhow::Result<()> {
     let scenario = Scenario::new("no-op-closed", "the closed loop around nothing", "ready");
     let ready = || {
         Subject::answer("ready", || async {
-            Ok(Ready::new(
-                |_| async { Ok("ok") },
-                |seen| async move {
-                    let counted = seen.completed == seen.offered && seen.failed == 0;
-                    counted.then_some(()).ok_or_else(|| format!("{} lost", seen.offered))
-                },
-            ))
+            let op = |_| async { Ok("ok") };
+            Ok(Ready::new(op, |seen| async move { all_answered(&seen) }))
         })
     };
     let load = ClosedLoop { workers: 2, duration: Duration::from_secs(1), seed: 0 };

@@ -26,9 +26,9 @@ impl Mode {
     /// The label of a table.
     pub fn label(self) -> &'static str {
         match self {
-            Mode::Open => "open loop, latency from the planned send time",
-            Mode::Closed => "closed loop (saturation): a maximum rate; its latencies hide queueing",
-            Mode::InProcess => "in-process loop (saturation): latencies are means of batches",
+            Mode::Open => "Open loop, latency from the planned send time",
+            Mode::Closed => "Closed loop (saturation): a maximum rate; its latencies hide queueing",
+            Mode::InProcess => "In-process loop (saturation): latencies are means of batches",
         }
     }
 }

@@ -73,15 +73,11 @@ fn note(row: &Row) -> Option<String> {
     })
 }
 
-fn caption(table: &Table) -> String {
+fn caption(table: &Table) -> [String; 2] {
     let rounds = table.rows.iter().map(|row| row.rounds).max().unwrap_or(0);
-    format!(
-        "{}; {} interleaved rounds; {}; seed {}. Ratios carry 95 % confidence intervals.",
-        table.load,
-        rounds,
-        table.mode.label(),
-        table.seed
-    )
+    let seed = table.seed;
+    let how = format!("{}; {rounds} interleaved rounds; seed {seed}.", table.load);
+    [how, format!("{}; ratios with 95 % confidence intervals.", table.mode.label())]
 }
 
 /// The table for a terminal.
@@ -104,7 +100,8 @@ pub fn text(table: &Table) -> String {
         line.trim_end().to_owned() + "\n"
     };
     let header: Vec<String> = grid.header.iter().map(|cell| (*cell).to_owned()).collect();
-    let mut text = format!("{}: {}\n  {}\n\n", table.scenario, table.about, caption(table));
+    let caption = caption(table).join("\n  ");
+    let mut text = format!("{}: {}\n  {caption}\n\n", table.scenario, table.about);
     text += &line(&header);
     grid.rows.iter().for_each(|row| text += &line(row));
     grid.notes.iter().for_each(|note| text += &format!("  {note}\n"));
@@ -123,7 +120,7 @@ pub fn markdown(table: &Table) -> String {
     grid.rows.iter().for_each(|row| text += &line(row));
     text += "\n";
     grid.notes.iter().for_each(|note| text += &format!("{note}\n"));
-    text += &format!("{}\n", caption(table));
+    text += &format!("{}\n", caption(table).join("\n"));
     text += &format!("Made on {}.\n", table.environment.describe());
     text
 }

@@ -117,7 +117,7 @@ impl Chart {
         let highest = values.iter().copied().fold(1.0, f64::max);
         let lowest = values.iter().copied().fold(highest, f64::min);
         let y = match unit {
-            Unit::PerSecond => (0.0, highest * 1.1),
+            Unit::PerSecond => (0.0, 4.0 * round_step(highest / 4.0)),
             Unit::Nanoseconds => {
                 let (low, high) = (lowest.log10().floor(), highest.log10().ceil());
                 (low, high.max(low + 1.0))
@@ -144,7 +144,7 @@ impl Chart {
         let labels: Vec<(f64, String)> = match self.unit {
             Unit::PerSecond => {
                 let steps = (0..=4u32).map(|step| self.y.1 * f64::from(step) / 4.0);
-                steps.map(|value| (value, format!("{}/s", count(value.round())))).collect()
+                steps.map(|value| (value, format!("{}/s", count(value)))).collect()
             }
             Unit::Nanoseconds => {
                 let decades = self.y.0 as i32..=self.y.1 as i32;
@@ -200,6 +200,13 @@ impl Chart {
     fn finish(self) -> String {
         self.svg + "</svg>\n"
     }
+}
+
+/// The next of 1, 2, 2.5, 5 and 10 times a power of ten: steps of an axis that people can add.
+fn round_step(at_least: f64) -> f64 {
+    let decade = 10f64.powf(at_least.log10().floor());
+    let steps = [1.0, 2.0, 2.5, 5.0].map(|step| step * decade);
+    steps.into_iter().find(|step| *step >= at_least).unwrap_or(10.0 * decade)
 }
 
 /// Text inside markup.
