@@ -235,6 +235,7 @@ impl Run {
             lag: Percentiles::of(&self.lag),
             curve: curve(&self.latency),
             intervals: self.intervals.clone(),
+            counts_hold: self.flaws().iter().all(|flaw| matches!(flaw, Flaw::Lagged { .. })),
             flaws: self.flaws().iter().map(ToString::to_string).collect(),
         }
     }
@@ -279,6 +280,9 @@ pub struct Summary {
     pub curve: Vec<(f64, u64)>,
     /// The time line.
     pub intervals: Vec<Interval>,
+    /// Nothing worse than lag happened: how many requests ended how may be shown, even where
+    /// their latencies may not.
+    pub counts_hold: bool,
     /// Why the run is invalid; empty when it is valid.
     pub flaws: Vec<String>,
 }

@@ -2,7 +2,7 @@
 
 use super::svg::{Line, Unit, escape, percentile_chart, time_chart};
 use super::{chart, text};
-use crate::harness::Interval;
+use crate::harness::{Interval, Summary};
 use crate::question::Question;
 use crate::results::{Row, Table};
 use crate::stage::{Event, Stage};
@@ -48,14 +48,16 @@ pub fn page_of_table(table: &Table) -> String {
 }
 
 /// A question's page: what was told, then what happened over time with the faults marked. Runs
-/// that are invalid as measurements appear in the text, not in the charts.
+/// that are invalid appear in the text, not in the charts; where only the generator lagged, the
+/// outcomes are charted and the latencies are not.
 pub fn page_of_question(question: &Question, stage: &Stage, events: &[Event]) -> String {
     let transcript: String = events.iter().map(transcript::render).collect();
     let (runs, marks) = (stage.runs(), stage.marks());
-    let valid: Vec<_> = runs.iter().filter(|(_, run)| run.is_valid()).collect();
+    let counted: Vec<_> = runs.iter().filter(|(_, run)| run.counts_hold).collect();
+    let timed = |run: &Summary| run.is_valid() && !run.counts_only;
     let mut rates: Vec<Line> = Vec::new();
     let mut tails: Vec<Line> = Vec::new();
-    for (began_ms, run) in &valid {
+    for (began_ms, run) in &counted {
         for class in run.ok.keys().chain(run.errors.keys()) {
             let points = whole(&run.intervals).map(|interval| {
                 let seen = interval.classes.get(class).copied().unwrap_or(0) as f64;
@@ -64,19 +66,19 @@ pub fn page_of_question(question: &Question, stage: &Stage, events: &[Event]) ->
             let name = format!("{} {class}", run.name);
             rates.push(Line { name, points: points.collect() });
         }
-        if run.counts_only {
+        if !timed(run) {
             continue;
         }
         let points = whole(&run.intervals).map(|i| (began_ms + i.at_ms, i.p99_ns as f64));
         tails.push(Line { name: run.name.clone(), points: points.collect() });
     }
     let mut body = format!("<pre>{}</pre>\n", escape(&transcript));
-    if !valid.is_empty() {
+    if !counted.is_empty() {
         body += &time_chart("outcomes a second", Unit::PerSecond, &rates, &marks);
     }
     if !tails.is_empty() {
         body += &time_chart("p99 over time", Unit::Nanoseconds, &tails, &marks);
-        let timed = valid.iter().filter(|(_, run)| !run.counts_only);
+        let timed = counted.iter().filter(|(_, run)| timed(run));
         let curves: Vec<_> = timed.map(|(_, run)| (&*run.name, &*run.curve)).collect();
         body += &percentile_chart(&curves);
     }
