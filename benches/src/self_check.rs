@@ -294,6 +294,33 @@ mod tests {
         assert_eq!(total, 100, "the time line adds up to the run");
     }
 
+    /// In real time, on the sender's own thread; asserts nothing about how fast.
+    #[tokio::test]
+    async fn the_sending_thread_sends_everything_and_stops_when_it_is_abandoned() {
+        let run = Load::new(Plan::constant(1_000.0, Duration::from_millis(100)));
+        let run = run.run(|_| async { Ok("ok") }).await;
+        assert_eq!((run.offered, run.completed()), (100, 100));
+
+        let held = std::sync::Arc::new(());
+        let op = {
+            let held = std::sync::Arc::clone(&held);
+            move |_| {
+                let _held = std::sync::Arc::clone(&held);
+                async { Ok("ok") }
+            }
+        };
+        let load = Load::new(Plan::constant(1_000.0, Duration::from_secs(600)));
+        let abandoned = tokio::time::timeout(Duration::from_millis(50), load.run(op)).await;
+        assert!(abandoned.is_err(), "ten minutes of load ended early");
+        // The operation is freed once the sender's thread has ended.
+        let freed = async {
+            while std::sync::Arc::strong_count(&held) > 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), freed).await.expect("the sender stops");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_broken_invariant_invalidates_a_fast_run() {
         let load = Load::new(Plan::constant(100.0, Duration::from_secs(1))).paced(Pacing::Timer);
