@@ -322,6 +322,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn timed_from_the_send_a_stalled_server_cannot_hide_either() {
+        let (stall, period) = (Duration::from_secs(1), Duration::from_secs(10));
+        let started = Instant::now();
+        let plan = Plan::constant(100.0, Duration::from_secs(60));
+        let load = Load::new(plan).paced(Pacing::Timer).timed_from_send();
+        let run = load.run(move |_| async move {
+            stalling_reply(started, stall, period).await;
+            Ok("ok")
+        });
+        let run = run.await;
+        assert_eq!(run.mode, crate::harness::Mode::OpenFromSend);
+        let truth = stall_truth(0.99, stall, period).as_secs_f64();
+        let error = (run.quantile(0.99).as_secs_f64() / truth - 1.0).abs();
+        assert!(error < 0.02, "p99 {:?} for {truth} s", run.quantile(0.99));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_broken_invariant_invalidates_a_fast_run() {
         let load = Load::new(Plan::constant(100.0, Duration::from_secs(1))).paced(Pacing::Timer);
         let mut run = load

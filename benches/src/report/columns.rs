@@ -14,14 +14,14 @@ struct Grid {
 
 fn grid(table: &Table) -> Grid {
     let header = match table.mode {
-        Mode::Open => {
+        Mode::Open | Mode::OpenFromSend => {
             vec!["subject", "achieved", "p50", "p99", "p99.9", "max", "send lag p99", "errors"]
         }
         Mode::Closed => vec!["subject", "rate", "p50 (closed)", "p99 (closed)", "errors"],
         Mode::InProcess => vec!["subject", "rate", "median call", "p99 of batch means"],
     };
     let compared = match table.mode {
-        Mode::Open => ["p50 vs baseline", "p99 vs baseline"].as_slice(),
+        Mode::Open | Mode::OpenFromSend => ["p50 vs baseline", "p99 vs baseline"].as_slice(),
         Mode::Closed | Mode::InProcess => ["rate vs baseline"].as_slice(),
     };
     let header: Vec<_> = header.into_iter().chain(compared.iter().copied()).collect();
@@ -40,7 +40,7 @@ fn cells(table: &Table, row: &Row, width: usize) -> Vec<String> {
     let latency = &row.latency;
     cells.push(rate(row.per_s));
     cells.extend([latency.p50, latency.p99].map(duration_ns));
-    if table.mode == Mode::Open {
+    if table.mode.is_open() {
         cells.extend([latency.p999, latency.max, row.lag_p99_ns].map(duration_ns));
     }
     if table.mode != Mode::InProcess {
@@ -52,7 +52,7 @@ fn cells(table: &Table, row: &Row, width: usize) -> Vec<String> {
         Some(Ratio { ratio, low, high }) => format!("{ratio:.2}x [{low:.2}, {high:.2}]"),
     };
     let versus = row.versus;
-    if table.mode == Mode::Open {
+    if table.mode.is_open() {
         cells.push(ratio(versus.and_then(|v| v.p50)));
         cells.push(ratio(versus.and_then(|v| v.p99)));
     } else {
