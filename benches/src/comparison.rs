@@ -180,8 +180,9 @@ impl Bench {
         anyhow::ensure!(!load.counts_only, "a comparison is about latencies");
         let load = Load { plan: load.plan.seeded(self.options.seed), ..load };
         let about = load.plan.describe();
+        let mode = load.mode();
         let how = How::Open(Box::new(load));
-        self.loops(scenario, Mode::Open, about, how, subjects).await
+        self.loops(scenario, mode, about, how, subjects).await
     }
 
     /// Compares the highest rates, closed loop: latencies in this table hide queueing.
@@ -249,7 +250,7 @@ impl Bench {
     }
 
     fn rounds(&self, scenario: &Scenario, subjects: usize) -> Vec<Vec<usize>> {
-        let usual = self.pick(3, 8, 20);
+        let usual = self.pick(4, 8, 20);
         interleaved(subjects, scenario.rounds.unwrap_or(usual))
     }
 

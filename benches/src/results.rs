@@ -106,7 +106,7 @@ impl Round {
     }
 
     fn only_lagged(&self) -> bool {
-        !self.flaws.is_empty() && self.flaws.iter().all(|f| matches!(f, Flaw::Lagged { .. }))
+        !self.flaws.is_empty() && self.flaws.iter().all(Flaw::is_lag)
     }
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::comparison::{Bench, Comparison, Scenario};
-use crate::harness::{ClosedLoop, Load, Pacing, Plan, Run, Saturation, interleaved, paired_ratio};
+use crate::harness::{
+    ClosedLoop, Load, Pacing, Plan, Run, Saturation, Summary, interleaved, paired_ratio,
+};
 use crate::subject::{LoopSubject, Ready, Role, Subject};
 use crate::units::{duration_ns, rate};
 
@@ -26,7 +28,34 @@ async fn run(bench: Bench) -> anyhow::Result<()> {
     lag(seconds).await;
     stalls(seconds.max(Duration::from_secs(3))).await;
     alarms(bench.pick(200, 1_000, 1_000));
+    drawn(&bench, seconds.max(Duration::from_secs(3))).await?;
     saturation(&bench).await
+}
+
+/// The stalls once more as a comparison, to have a report with a known shape to look at.
+async fn drawn(bench: &Bench, length: Duration) -> anyhow::Result<()> {
+    let (stall, period) = (Duration::from_millis(100), Duration::from_secs(1));
+    let subject = |name, stall| {
+        Subject::answer(name, move || async move {
+            let started = Instant::now();
+            let op = move |_| async move {
+                stalling_reply(started, stall, period).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                Ok("ok")
+            };
+            Ok(Ready::new(op, |seen| async move { all_answered(&seen) }))
+        })
+    };
+    let about = "5 ms of sleep; one of the two also holds replies for 100 ms in every second";
+    let scenario = Scenario { rounds: Some(5), ..Scenario::new("known-stalls", about, "steady") };
+    let load = Load::new(Plan::poisson(1_000.0, length)).with_faults();
+    let subjects = vec![subject("steady", Duration::ZERO), subject("stalling", stall)];
+    bench.open(scenario, load, subjects).await
+}
+
+fn all_answered(seen: &Summary) -> Result<(), String> {
+    let counted = seen.completed == seen.offered && seen.failed == 0;
+    counted.then_some(()).ok_or_else(|| format!("{} of {}", seen.completed, seen.offered))
 }
 
 /// Send lag with an operation that does nothing. These runs are invalid by design (lag is nearly
@@ -122,13 +151,8 @@ async fn saturation(bench: &Bench) -> anyhow::Result<()> {
     let scenario = Scenario::new("no-op-closed", "the closed loop around nothing", "ready");
     let ready = || {
         Subject::answer("ready", || async {
-            Ok(Ready::new(
-                |_| async { Ok("ok") },
-                |seen| async move {
-                    let counted = seen.completed == seen.offered && seen.failed == 0;
-                    counted.then_some(()).ok_or_else(|| format!("{} lost", seen.offered))
-                },
-            ))
+            let op = |_| async { Ok("ok") };
+            Ok(Ready::new(op, |seen| async move { all_answered(&seen) }))
         })
     };
     let load = ClosedLoop { workers: 2, duration: Duration::from_secs(1), seed: 0 };
@@ -268,6 +292,50 @@ mod tests {
         assert_eq!(run.latency.len(), 88, "failures stay out of the latency histogram");
         let total: u64 = run.intervals.iter().map(|i| i.completed + i.failed).sum();
         assert_eq!(total, 100, "the time line adds up to the run");
+    }
+
+    /// In real time, on the sender's own thread; asserts nothing about how fast.
+    #[tokio::test]
+    async fn the_sending_thread_sends_everything_and_stops_when_it_is_abandoned() {
+        let run = Load::new(Plan::constant(1_000.0, Duration::from_millis(100)));
+        let run = run.run(|_| async { Ok("ok") }).await;
+        assert_eq!((run.offered, run.completed()), (100, 100));
+
+        let held = std::sync::Arc::new(());
+        let op = {
+            let held = std::sync::Arc::clone(&held);
+            move |_| {
+                let _held = std::sync::Arc::clone(&held);
+                async { Ok("ok") }
+            }
+        };
+        let load = Load::new(Plan::constant(1_000.0, Duration::from_secs(600)));
+        let abandoned = tokio::time::timeout(Duration::from_millis(50), load.run(op)).await;
+        assert!(abandoned.is_err(), "ten minutes of load ended early");
+        // The operation is freed once the sender's thread has ended.
+        let freed = async {
+            while std::sync::Arc::strong_count(&held) > 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), freed).await.expect("the sender stops");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn timed_from_the_send_a_stalled_server_cannot_hide_either() {
+        let (stall, period) = (Duration::from_secs(1), Duration::from_secs(10));
+        let started = Instant::now();
+        let plan = Plan::constant(100.0, Duration::from_secs(60));
+        let load = Load::new(plan).paced(Pacing::Timer).timed_from_send();
+        let run = load.run(move |_| async move {
+            stalling_reply(started, stall, period).await;
+            Ok("ok")
+        });
+        let run = run.await;
+        assert_eq!(run.mode, crate::harness::Mode::OpenFromSend);
+        let truth = stall_truth(0.99, stall, period).as_secs_f64();
+        let error = (run.quantile(0.99).as_secs_f64() / truth - 1.0).abs();
+        assert!(error < 0.02, "p99 {:?} for {truth} s", run.quantile(0.99));
     }
 
     #[tokio::test(start_paused = true)]

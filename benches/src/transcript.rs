@@ -80,7 +80,8 @@ pub fn measured(run: &Summary) -> String {
         line += &format!("; {} dropped", run.dropped);
     }
     if !run.is_valid() {
-        line += &format!(". INVALID as a measurement: {}", run.flaws.join("; "));
+        let what = if run.counts_hold { "latencies INVALID" } else { "INVALID" };
+        line += &format!(". {what}: {}", run.flaws.join("; "));
     }
     line
 }

@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     /// Repeat a telling with the seed it printed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Also write results/<system>/ask-<question>.html with charts and the faults marked.
+    /// Also write `results/<system>/ask-<question>.html`, with charts and the faults marked.
     #[arg(long)]
     report: bool,
 }

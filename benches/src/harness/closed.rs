@@ -43,7 +43,7 @@ impl ClosedLoop {
         Op: Fn(Shot) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {
-        let (recorder, op) = (Arc::new(Recorder::new(self.duration)), Arc::new(op));
+        let (recorder, op) = (Arc::new(Recorder::new(self.duration, false)), Arc::new(op));
         let next = Arc::new(AtomicU64::new(0));
         let started = Instant::now();
         let (duration, seed) = (self.duration, self.seed);

@@ -26,7 +26,7 @@ pub struct Environment {
     pub dirty: bool,
     /// Load average over one minute, before the run: above the number of cores, somebody else
     /// was running.
-    pub load_average: f64,
+    pub load_average: Option<f64>,
     /// Versions of servers and peers that took part.
     pub versions: BTreeMap<String, String>,
 }
@@ -47,7 +47,7 @@ impl Environment {
             optimised: !cfg!(debug_assertions),
             commit: git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(unknown),
             dirty: status.is_none_or(|changes| !changes.is_empty()),
-            load_average: load_average().unwrap_or(f64::NAN),
+            load_average: load_average(),
             versions: BTreeMap::new(),
         }
     }
@@ -56,9 +56,10 @@ impl Environment {
     pub fn describe(&self) -> String {
         let dirty = if self.dirty { " (modified)" } else { "" };
         let debug = if self.optimised { "" } else { ", NOT OPTIMISED" };
+        let load = self.load_average.map_or("unknown".to_owned(), |load| format!("{load:.1}"));
         let versions = self.versions.iter().map(|(name, version)| format!(", {name} {version}"));
         format!(
-            "{} cores of {}, governor {}, Linux {}, {}{debug}{}, commit {}{dirty}, load {:.1}",
+            "{} cores of {}, governor {}, Linux {}, {}{debug}{}, commit {}{dirty}, load {load}",
             self.cores,
             self.cpu,
             self.governor,
@@ -66,7 +67,6 @@ impl Environment {
             self.rustc.split(" (").next().unwrap_or(&self.rustc),
             versions.collect::<String>(),
             self.commit,
-            self.load_average,
         )
     }
 }

@@ -21,7 +21,7 @@ pub use recorder::{Classes, histogram};
 mod run;
 pub use run::{Interval, Mode, Percentiles, Progress, Run, Summary, curve};
 mod verdict;
-pub use verdict::{Flaw, MAX_DROPPED_SHARE, MAX_LAG_SHARE, MIN_ACHIEVED_SHARE};
+pub use verdict::{Flaw, MAX_DROPPED_SHARE, MAX_LAG_FROM_SEND, MAX_LAG_SHARE, MIN_ACHIEVED_SHARE};
 mod closed;
 pub use closed::ClosedLoop;
 mod saturate;

@@ -108,6 +108,7 @@ pub(super) struct Recorder {
     shards: Vec<Mutex<Books>>,
     spare: Mutex<Books>,
     window: Duration,
+    from_send: bool,
     fastest_ns: AtomicU64,
     pub(super) in_flight: AtomicUsize,
     pub(super) planned: AtomicU64,
@@ -124,11 +125,12 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 impl Recorder {
-    pub(super) fn new(window: Duration) -> Recorder {
+    pub(super) fn new(window: Duration, from_send: bool) -> Recorder {
         Recorder {
             shards: (0..SHARDS).map(|_| Mutex::new(Books::new())).collect(),
             spare: Mutex::new(Books::new()),
             window,
+            from_send,
             fastest_ns: AtomicU64::new(u64::MAX),
             in_flight: AtomicUsize::new(0),
             planned: AtomicU64::new(0),
@@ -140,19 +142,20 @@ impl Recorder {
         let shard = &self.shards[(n % SHARDS as u64) as usize];
         let from_plan = nanoseconds(at.done.saturating_sub(at.planned));
         let in_time = self.in_time(from_plan, at.done);
+        let from_send = nanoseconds(at.done.saturating_sub(at.sent));
+        let latency = if self.from_send { from_send } else { from_plan };
         let mut books = lock(shard);
         books.in_time += u64::from(in_time);
         books.lag.saturating_record(nanoseconds(at.sent.saturating_sub(at.planned)));
         books.last_done = books.last_done.max(at.done);
         match outcome {
             Ok(class) => {
-                books.latency.saturating_record(from_plan);
-                let from_send = nanoseconds(at.done.saturating_sub(at.sent));
+                books.latency.saturating_record(latency);
                 books.uncorrected.saturating_record(from_send);
                 *books.ok.entry(class).or_default() += 1;
             }
             Err(class) => {
-                books.failed.saturating_record(from_plan);
+                books.failed.saturating_record(latency);
                 *books.errors.entry(class).or_default() += 1;
             }
         }

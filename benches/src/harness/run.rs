@@ -16,6 +16,9 @@ use super::verdict::{self, Flaw};
 pub enum Mode {
     /// Requests left on a plan; latency counts from the plan.
     Open,
+    /// Requests left on a plan; latency counts from when they really left. For operations of
+    /// tens of microseconds; see [`Load::timed_from_send`](super::Load::timed_from_send).
+    OpenFromSend,
     /// Each worker waited for its reply: a maximum rate, whose latencies hide all queueing.
     Closed,
     /// Threads in a tight loop in this process; latencies are means of batches.
@@ -23,12 +26,20 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Whether requests left on a plan, whatever the replies did.
+    pub fn is_open(self) -> bool {
+        matches!(self, Mode::Open | Mode::OpenFromSend)
+    }
+
     /// The label of a table.
     pub fn label(self) -> &'static str {
         match self {
-            Mode::Open => "open loop, latency from the planned send time",
-            Mode::Closed => "closed loop (saturation): a maximum rate; its latencies hide queueing",
-            Mode::InProcess => "in-process loop (saturation): latencies are means of batches",
+            Mode::Open => "Open loop, latency from the planned send time",
+            Mode::OpenFromSend => {
+                "Open loop, latency from the actual send: the sender's lag is listed, not included"
+            }
+            Mode::Closed => "Closed loop (saturation): a maximum rate; its latencies hide queueing",
+            Mode::InProcess => "In-process loop (saturation): latencies are means of batches",
         }
     }
 }
@@ -138,7 +149,7 @@ pub struct Run {
     pub in_time: u64,
     /// Of those offered, how many were never sent because too many were in flight.
     pub dropped: u64,
-    /// Successful requests, from the planned start.
+    /// Successful requests, from the planned start (or the send: see [`Mode`]).
     pub latency: Histogram<u64>,
     /// Successful requests, from the actual send.
     pub uncorrected: Histogram<u64>,
@@ -235,6 +246,7 @@ impl Run {
             lag: Percentiles::of(&self.lag),
             curve: curve(&self.latency),
             intervals: self.intervals.clone(),
+            counts_hold: self.flaws().iter().all(Flaw::is_lag),
             flaws: self.flaws().iter().map(ToString::to_string).collect(),
         }
     }
@@ -267,7 +279,7 @@ pub struct Summary {
     pub errors: BTreeMap<String, u64>,
     /// Latencies were not the point and are not to be shown.
     pub counts_only: bool,
-    /// From the planned start.
+    /// From the planned start (or the send: see [`Mode`]).
     pub latency: Percentiles,
     /// From the actual send.
     pub uncorrected: Percentiles,
@@ -279,6 +291,9 @@ pub struct Summary {
     pub curve: Vec<(f64, u64)>,
     /// The time line.
     pub intervals: Vec<Interval>,
+    /// Nothing worse than lag happened: how many requests ended how may be shown, even where
+    /// their latencies may not.
+    pub counts_hold: bool,
     /// Why the run is invalid; empty when it is valid.
     pub flaws: Vec<String>,
 }

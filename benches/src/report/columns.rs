@@ -14,14 +14,14 @@ struct Grid {
 
 fn grid(table: &Table) -> Grid {
     let header = match table.mode {
-        Mode::Open => {
+        Mode::Open | Mode::OpenFromSend => {
             vec!["subject", "achieved", "p50", "p99", "p99.9", "max", "send lag p99", "errors"]
         }
         Mode::Closed => vec!["subject", "rate", "p50 (closed)", "p99 (closed)", "errors"],
         Mode::InProcess => vec!["subject", "rate", "median call", "p99 of batch means"],
     };
     let compared = match table.mode {
-        Mode::Open => ["p50 vs baseline", "p99 vs baseline"].as_slice(),
+        Mode::Open | Mode::OpenFromSend => ["p50 vs baseline", "p99 vs baseline"].as_slice(),
         Mode::Closed | Mode::InProcess => ["rate vs baseline"].as_slice(),
     };
     let header: Vec<_> = header.into_iter().chain(compared.iter().copied()).collect();
@@ -40,7 +40,7 @@ fn cells(table: &Table, row: &Row, width: usize) -> Vec<String> {
     let latency = &row.latency;
     cells.push(rate(row.per_s));
     cells.extend([latency.p50, latency.p99].map(duration_ns));
-    if table.mode == Mode::Open {
+    if table.mode.is_open() {
         cells.extend([latency.p999, latency.max, row.lag_p99_ns].map(duration_ns));
     }
     if table.mode != Mode::InProcess {
@@ -52,7 +52,7 @@ fn cells(table: &Table, row: &Row, width: usize) -> Vec<String> {
         Some(Ratio { ratio, low, high }) => format!("{ratio:.2}x [{low:.2}, {high:.2}]"),
     };
     let versus = row.versus;
-    if table.mode == Mode::Open {
+    if table.mode.is_open() {
         cells.push(ratio(versus.and_then(|v| v.p50)));
         cells.push(ratio(versus.and_then(|v| v.p99)));
     } else {
@@ -73,15 +73,11 @@ fn note(row: &Row) -> Option<String> {
     })
 }
 
-fn caption(table: &Table) -> String {
+fn caption(table: &Table) -> [String; 2] {
     let rounds = table.rows.iter().map(|row| row.rounds).max().unwrap_or(0);
-    format!(
-        "{}; {} interleaved rounds; {}; seed {}. Ratios carry 95 % confidence intervals.",
-        table.load,
-        rounds,
-        table.mode.label(),
-        table.seed
-    )
+    let seed = table.seed;
+    let how = format!("{}; {rounds} interleaved rounds; seed {seed}.", table.load);
+    [how, format!("{}; ratios with 95 % confidence intervals.", table.mode.label())]
 }
 
 /// The table for a terminal.
@@ -104,7 +100,8 @@ pub fn text(table: &Table) -> String {
         line.trim_end().to_owned() + "\n"
     };
     let header: Vec<String> = grid.header.iter().map(|cell| (*cell).to_owned()).collect();
-    let mut text = format!("{}: {}\n  {}\n\n", table.scenario, table.about, caption(table));
+    let caption = caption(table).join("\n  ");
+    let mut text = format!("{}: {}\n  {caption}\n\n", table.scenario, table.about);
     text += &line(&header);
     grid.rows.iter().for_each(|row| text += &line(row));
     grid.notes.iter().for_each(|note| text += &format!("  {note}\n"));
@@ -123,7 +120,7 @@ pub fn markdown(table: &Table) -> String {
     grid.rows.iter().for_each(|row| text += &line(row));
     text += "\n";
     grid.notes.iter().for_each(|note| text += &format!("{note}\n"));
-    text += &format!("{}\n", caption(table));
+    text += &format!("{}\n", caption(table).join("\n"));
     text += &format!("Made on {}.\n", table.environment.describe());
     text
 }

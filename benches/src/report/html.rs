@@ -2,8 +2,9 @@
 
 use super::svg::{Line, Unit, escape, percentile_chart, time_chart};
 use super::{chart, text};
+use crate::harness::{Interval, Summary};
 use crate::question::Question;
-use crate::results::Table;
+use crate::results::{Row, Table};
 use crate::stage::{Event, Stage};
 use crate::transcript;
 
@@ -20,18 +21,24 @@ fn page(title: &str, body: &str) -> String {
     )
 }
 
+/// Intervals that lasted a tick: a rate over the last few milliseconds of a run is noise.
+fn whole(intervals: &[Interval]) -> impl Iterator<Item = &Interval> {
+    let tick_ms = intervals.iter().map(|interval| interval.length_ms).max().unwrap_or(0);
+    intervals.iter().filter(move |interval| interval.length_ms * 2 > tick_ms)
+}
+
 /// A comparison's page: table, chart, time lines, and where it was made.
 pub fn page_of_table(table: &Table) -> String {
     let valid = || table.rows.iter().filter(|row| row.is_valid() && !row.intervals.is_empty());
-    let line = |of: fn(&crate::harness::Interval) -> f64| -> Vec<Line> {
-        let points = |row: &crate::results::Row| {
-            row.intervals.iter().map(|interval| (interval.at_ms, of(interval))).collect()
+    let line = |of: fn(&Interval) -> f64| -> Vec<Line> {
+        let points = |row: &Row| {
+            whole(&row.intervals).map(|interval| (interval.at_ms, of(interval))).collect()
         };
         valid().map(|row| Line { name: row.name.clone(), points: points(row) }).collect()
     };
     let mut body = format!("<pre>{}</pre>\n{}", escape(&text(table)), chart(table));
     if valid().next().is_some() {
-        let rates = line(crate::harness::Interval::per_s);
+        let rates = line(Interval::per_s);
         body += &time_chart("replies a second, last round", Unit::PerSecond, &rates, &[]);
         let tails = line(|interval| interval.p99_ns as f64);
         body += &time_chart("p99 over time, last round", Unit::Nanoseconds, &tails, &[]);
@@ -41,35 +48,37 @@ pub fn page_of_table(table: &Table) -> String {
 }
 
 /// A question's page: what was told, then what happened over time with the faults marked. Runs
-/// that are invalid as measurements appear in the text, not in the charts.
+/// that are invalid appear in the text, not in the charts; where only the generator lagged, the
+/// outcomes are charted and the latencies are not.
 pub fn page_of_question(question: &Question, stage: &Stage, events: &[Event]) -> String {
     let transcript: String = events.iter().map(transcript::render).collect();
     let (runs, marks) = (stage.runs(), stage.marks());
-    let valid: Vec<_> = runs.iter().filter(|(_, run)| run.is_valid()).collect();
+    let counted: Vec<_> = runs.iter().filter(|(_, run)| run.counts_hold).collect();
+    let timed = |run: &Summary| run.is_valid() && !run.counts_only;
     let mut rates: Vec<Line> = Vec::new();
     let mut tails: Vec<Line> = Vec::new();
-    for (began_ms, run) in &valid {
+    for (began_ms, run) in &counted {
         for class in run.ok.keys().chain(run.errors.keys()) {
-            let points = run.intervals.iter().map(|interval| {
+            let points = whole(&run.intervals).map(|interval| {
                 let seen = interval.classes.get(class).copied().unwrap_or(0) as f64;
                 (began_ms + interval.at_ms, seen * 1000.0 / interval.length_ms.max(1) as f64)
             });
             let name = format!("{} {class}", run.name);
             rates.push(Line { name, points: points.collect() });
         }
-        if run.counts_only {
+        if !timed(run) {
             continue;
         }
-        let points = run.intervals.iter().map(|i| (began_ms + i.at_ms, i.p99_ns as f64));
+        let points = whole(&run.intervals).map(|i| (began_ms + i.at_ms, i.p99_ns as f64));
         tails.push(Line { name: run.name.clone(), points: points.collect() });
     }
     let mut body = format!("<pre>{}</pre>\n", escape(&transcript));
-    if !valid.is_empty() {
+    if !counted.is_empty() {
         body += &time_chart("outcomes a second", Unit::PerSecond, &rates, &marks);
     }
     if !tails.is_empty() {
         body += &time_chart("p99 over time", Unit::Nanoseconds, &tails, &marks);
-        let timed = valid.iter().filter(|(_, run)| !run.counts_only);
+        let timed = counted.iter().filter(|(_, run)| timed(run));
         let curves: Vec<_> = timed.map(|(_, run)| (&*run.name, &*run.curve)).collect();
         body += &percentile_chart(&curves);
     }

@@ -57,13 +57,14 @@ pub fn percentile_chart(curves: &[(&str, &[(f64, u64)])]) -> String {
 /// Values over time, faults marked as vertical lines.
 pub fn time_chart(title: &str, unit: Unit, lines: &[Line], marks: &[Mark]) -> String {
     let points = lines.iter().flat_map(|line| line.points.iter());
-    let last_ms = points.clone().map(|(ms, _)| *ms).max().unwrap_or(1).max(1);
+    let moments = points.clone().map(|(ms, _)| *ms).chain(marks.iter().map(|mark| mark.at_ms));
+    let last_ms = moments.max().unwrap_or(1).max(1);
     let seconds = |ms: u64| ms as f64 / 1000.0;
     let range = (0.0, seconds(last_ms));
     let mut chart = Chart::new(title, range, unit, points.map(|(_, value)| *value));
-    for tenth in 0..=10u32 {
-        let at = range.1 * f64::from(tenth) / 10.0;
-        chart.x_label(at, &format!("{at:.1} s"));
+    let step = round_step(range.1 / 8.0);
+    for at in (0..=8u32).map(|n| f64::from(n) * step).take_while(|at| *at <= range.1) {
+        chart.x_label(at, &format!("{} s", (at * 1000.0).round() / 1000.0));
     }
     for mark in marks {
         chart.mark(seconds(mark.at_ms), &mark.name);
@@ -117,7 +118,7 @@ impl Chart {
         let highest = values.iter().copied().fold(1.0, f64::max);
         let lowest = values.iter().copied().fold(highest, f64::min);
         let y = match unit {
-            Unit::PerSecond => (0.0, highest * 1.1),
+            Unit::PerSecond => (0.0, 4.0 * round_step(highest / 4.0)),
             Unit::Nanoseconds => {
                 let (low, high) = (lowest.log10().floor(), highest.log10().ceil());
                 (low, high.max(low + 1.0))
@@ -144,7 +145,7 @@ impl Chart {
         let labels: Vec<(f64, String)> = match self.unit {
             Unit::PerSecond => {
                 let steps = (0..=4u32).map(|step| self.y.1 * f64::from(step) / 4.0);
-                steps.map(|value| (value, format!("{}/s", count(value.round())))).collect()
+                steps.map(|value| (value, format!("{}/s", count(value)))).collect()
             }
             Unit::Nanoseconds => {
                 let decades = self.y.0 as i32..=self.y.1 as i32;
@@ -168,13 +169,12 @@ impl Chart {
     }
 
     fn mark(&mut self, value: f64, name: &str) {
-        let (x, bottom) = (self.x_at(value), HEIGHT - BOTTOM);
+        let (x, bottom, name) = (self.x_at(value), HEIGHT - BOTTOM, escape(name));
+        let (anchor, text_x) = if x < WIDTH * 0.7 { ("start", x + 4.0) } else { ("end", x - 4.0) };
+        let text_y = TOP + 10.0;
         let _ = write!(
             self.svg,
-            r#"<path d="M{x:.1} {TOP}V{bottom}" stroke="crimson" stroke-dasharray="4 3"/><text x="{:.1}" y="{:.1}">{}</text>"#,
-            x + 4.0,
-            TOP + 10.0,
-            escape(name),
+            r#"<path d="M{x:.1} {TOP}V{bottom}" stroke="crimson" stroke-dasharray="4 3"/><text x="{text_x:.1}" y="{text_y:.1}" text-anchor="{anchor}">{name}</text>"#,
         );
     }
 
@@ -200,6 +200,13 @@ impl Chart {
     fn finish(self) -> String {
         self.svg + "</svg>\n"
     }
+}
+
+/// The next of 1, 2, 2.5, 5 and 10 times a power of ten: steps of an axis that people can add.
+fn round_step(at_least: f64) -> f64 {
+    let decade = 10f64.powf(at_least.log10().floor());
+    let steps = [1.0, 2.0, 2.5, 5.0].map(|step| step * decade);
+    steps.into_iter().find(|step| *step >= at_least).unwrap_or(10.0 * decade)
 }
 
 /// Text inside markup.
