@@ -56,8 +56,8 @@ pub enum Wait {
 /// - once `settles_after` has passed, the state behaves exactly like [`fresh`](Self::fresh), so a
 ///   store may forget it.
 pub trait Algorithm: Copy + Send + Sync + 'static {
-    /// What is remembered about one caller.
-    type State: Clone + Send + 'static;
+    /// What is remembered about one caller. The default is a placeholder of stores; nobody asks it.
+    type State: Clone + Default + Send + 'static;
 
     /// The state of a caller that was never seen.
     fn fresh(&self, now: Micros) -> Self::State;

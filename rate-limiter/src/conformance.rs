@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use testkit::conformance::{Broken, Promise, Verdict};
-use testkit::{ensure, promise, seed::Seed};
+use testkit::{ensure, promises, seed::Seed};
 
 use crate::algorithm::Micros;
 use crate::clock::{Clock, ManualClock};
@@ -40,90 +40,25 @@ pub trait Fixture: Send + Sync + 'static {
 
 /// What every limiter promises.
 pub fn promises<F: Fixture>() -> Vec<Promise<F>> {
-    vec![
-        promise!(
-            F,
-            a_new_caller_has_the_whole_quota,
-            "A caller never seen can take the limit, and not one more."
-        ),
-        promise!(F, callers_are_independent, "What one caller takes, no other one misses."),
-        promise!(
-            F,
-            never_admits_more_than_the_bound,
-            "In no window is more admitted than the algorithm's bound."
-        ),
-        promise!(
-            F,
-            steady_demand_is_not_starved,
-            "Who waits as told gets the full rate, period after period."
-        ),
-        promise!(
-            F,
-            a_denial_changes_nothing,
-            "A denied request leaves no trace, however often it is repeated."
-        ),
-        promise!(
-            F,
-            retry_after_is_tight,
-            "A denied request succeeds at retry_after and not a microsecond before."
-        ),
-        promise!(
-            F,
-            remaining_is_honest,
-            "As many requests of cost one as remain succeed, and the next does not."
-        ),
-        promise!(
-            F,
-            a_cost_beyond_the_limit_is_never_possible,
-            "What can never be granted is told apart from what must wait."
-        ),
-        promise!(
-            F,
-            partial_grants_take_what_is_there,
-            "take_up_to charges the smaller of what is asked for and what is left."
-        ),
-        promise!(
-            F,
-            refunds_never_exceed_the_limit,
-            "A refund gives back what was charged and never more than the limit."
-        ),
-        promise!(
-            F,
-            limits_are_all_or_nothing,
-            "A policy charges all of its limits or none of them."
-        ),
-        promise!(
-            F,
-            concurrent_callers_share_one_quota,
-            "Many tasks on many servers together get the limit, exactly."
-        )
-        .on_many_threads(),
-        promise!(
-            F,
-            servers_agree_on_the_time,
-            "A quota used up at one server is used up at all of them."
-        ),
-        promise!(
-            F,
-            time_going_backwards_admits_nothing,
-            "A clock that jumps back and forth again mints nothing."
-        ),
-        promise!(
-            F,
-            a_flood_of_callers_gives_nobody_a_fresh_quota,
-            "Strangers cannot push a limited caller out of the table."
-        ),
-        promise!(
-            F,
-            extreme_rates_neither_drift_nor_overflow,
-            "Once a year and a million per millisecond are both exact."
-        ),
-        promise!(
-            F,
-            agrees_with_the_model,
-            "Every decision of a random history equals the pure algorithm's."
-        ),
-    ]
+    promises! { F;
+        a_new_caller_has_the_whole_quota => "A caller never seen can take the limit, and not one more.",
+        callers_are_independent => "What one caller takes, no other one misses.",
+        never_admits_more_than_the_bound => "In no window is more admitted than the algorithm's bound.",
+        steady_demand_is_not_starved => "Who waits as told gets the full rate, period after period.",
+        a_denial_changes_nothing => "A denied request leaves no trace, however often it is repeated.",
+        retry_after_is_tight => "A denied request succeeds at retry_after and not a microsecond before.",
+        remaining_is_honest => "As many requests of cost one as remain succeed, and the next does not.",
+        a_cost_beyond_the_limit_is_never_possible => "What can never be granted is told apart from what must wait.",
+        partial_grants_take_what_is_there => "take_up_to charges the smaller of what is asked for and what is left.",
+        refunds_never_exceed_the_limit => "A refund gives back what was charged and never more than the limit.",
+        limits_are_all_or_nothing => "A policy charges all of its limits or none of them.",
+        concurrent_callers_share_one_quota => "Many tasks on many servers together get the limit, exactly.",
+        servers_agree_on_the_time => "A quota used up at one server is used up at all of them.",
+        time_going_backwards_admits_nothing => "A clock that jumps back and forth again mints nothing.",
+        a_flood_of_callers_gives_nobody_a_fresh_quota => "Strangers cannot push a limited caller out of the table.",
+        extreme_rates_neither_drift_nor_overflow => "Once a year and a million per millisecond are both exact.",
+        agrees_with_the_model => "Every decision of a random history equals the pure algorithm's.",
+    }
 }
 
 /// The limit most promises use: 5 per 7 ms. The numbers are coprime, so that rounding shows.

@@ -97,6 +97,16 @@ fn ours(algorithm: AlgorithmName, names: &Arc<[String]>) -> LoopSubject {
     LoopSubject::new(algorithm.as_str(), Role::Answer, make, worker, check)
 }
 
+#[cfg(not(feature = "peers"))]
+fn peers(_: &Arc<[String]>) -> Option<LoopSubject> {
+    None
+}
+
+#[cfg(feature = "peers")]
+fn peers(names: &Arc<[String]>) -> Option<LoopSubject> {
+    Some(governor(names))
+}
+
 #[cfg(feature = "peers")]
 fn governor(names: &Arc<[String]>) -> LoopSubject {
     use std::num::NonZeroU32;
@@ -134,11 +144,8 @@ fn governor(names: &Arc<[String]>) -> LoopSubject {
 async fn in_process(bench: &mut Bench) -> anyhow::Result<()> {
     let names = names();
     let subjects = || {
-        let mut subjects: Vec<_> =
-            AlgorithmName::ALL.iter().map(|&algorithm| ours(algorithm, &names)).collect();
-        #[cfg(feature = "peers")]
-        subjects.push(governor(&names));
-        subjects
+        let answers = AlgorithmName::ALL.iter().map(|&algorithm| ours(algorithm, &names));
+        answers.chain(peers(&names)).collect::<Vec<_>>()
     };
     #[cfg(feature = "peers")]
     bench.version("governor", "0.10.4");

@@ -18,7 +18,7 @@ pub struct FixedWindow {
 }
 
 /// The window that was counted last, and what was counted in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Windows since the epoch. Never moves backwards.
     pub window: u64,

@@ -23,7 +23,7 @@ pub struct Gcra {
 /// The theoretical arrival time, exactly: `us` microseconds and `frac` units, where a
 /// microsecond has [`Rate::units_per_us`] of them. For rates whose interval is a whole number of
 /// microseconds `frac` is always zero and the state is the single integer `us`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tat {
     /// Whole microseconds.
     pub us: u64,

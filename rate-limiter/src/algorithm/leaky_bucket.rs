@@ -18,7 +18,7 @@ pub struct LeakyBucket {
 }
 
 /// How much water is in the bucket, as of when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Water {
     /// In units of [`Rate`].
     pub units: u64,

@@ -23,7 +23,7 @@ pub struct SlidingCounter {
 }
 
 /// Two neighbouring windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// The current window, in windows since the epoch. Never moves backwards.
     pub window: u64,

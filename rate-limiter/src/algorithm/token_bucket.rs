@@ -19,7 +19,7 @@ pub struct TokenBucket {
 }
 
 /// What is in the bucket, as of when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Level {
     /// In units of [`Rate`], so that no refill is ever rounded.
     pub units: u64,

@@ -132,9 +132,10 @@ impl<C: Clock> MemoryLimiter<C> {
     }
 
     fn shard(&self, key: Key<'_>) -> (u64, &Mutex<Shard>) {
-        let fingerprint = self.hasher.hash_one(key.as_str());
-        // The table takes its position from the low bits and its tags from the top seven.
-        let index = (fingerprint >> 40) as usize & (self.shards.len() - 1);
+        // Never zero, which marks a free slot.
+        let fingerprint = self.hasher.hash_one(key.as_str()).max(1);
+        // The low bits choose the shard; the high ones are the place in its array.
+        let index = fingerprint as usize & (self.shards.len() - 1);
         (fingerprint, &self.shards[index])
     }
 }

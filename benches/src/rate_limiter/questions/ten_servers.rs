@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rate_limiter::Key;
 
 use super::{caller, check, servers, token_bucket};
-use crate::harness::{Load, Outcome, Plan, Run};
+use crate::harness::{Arrivals, Load, Outcome, Plan, Run};
 use crate::{Question, Stage};
 
 pub(super) fn question() -> Question {
@@ -38,7 +38,15 @@ async fn run(stage: Stage) -> anyhow::Result<()> {
     );
     stage.scene(scene);
     let length = Duration::from_secs(stage.pick(3, 20));
-    let load = Load::new(Plan::poisson(2_000.0, length)).counting();
+    // Requests of one moment, as after a cache flush or at the top of an hour: what a check that
+    // is not atomic is worst at.
+    let bursts = Arrivals::Burst {
+        base_per_s: 500.0,
+        peak_per_s: 15_000.0,
+        every: Duration::from_millis(250),
+        peak_for: Duration::from_millis(20),
+    };
+    let load = Load::new(Plan::new(bursts, length)).counting();
 
     let started = Instant::now();
     let policy = token_bucket(RATE, 1_000, BURST);
