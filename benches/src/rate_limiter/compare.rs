@@ -35,8 +35,26 @@ fn policy(algorithm: AlgorithmName) -> Policy {
     Policy::single("bench", algorithm, RATE, 1_000, None).expect("legal numbers")
 }
 
-fn names() -> Arc<[String]> {
-    (0..KEYS).map(|key| format!("user:{key:06}")).collect()
+/// The caller's name as a request brings it: freshly written into a buffer. Names kept in an array
+/// would be two cache misses per call that are the generator's and not the limiter's.
+struct Name(String);
+
+impl Name {
+    fn new() -> Self {
+        Self("user:".to_owned())
+    }
+
+    /// `user:000042`.
+    fn of(&mut self, mut caller: u64) -> &String {
+        let mut digits = [b'0'; 6];
+        for digit in digits.iter_mut().rev() {
+            *digit += (caller % 10) as u8;
+            caller /= 10;
+        }
+        self.0.truncate("user:".len());
+        self.0.extend(digits.map(char::from));
+        &self.0
+    }
 }
 
 // ---- in process
@@ -44,7 +62,6 @@ fn names() -> Arc<[String]> {
 /// A limiter under test, with what it admitted.
 struct Counted<L> {
     limiter: L,
-    names: Arc<[String]>,
     admitted: [Lane; 2],
     started: Instant,
 }
@@ -55,8 +72,8 @@ struct Counted<L> {
 struct Lane(AtomicU64);
 
 impl<L> Counted<L> {
-    fn new(limiter: L, names: Arc<[String]>) -> Self {
-        Self { limiter, names, admitted: Default::default(), started: Instant::now() }
+    fn new(limiter: L) -> Self {
+        Self { limiter, admitted: Default::default(), started: Instant::now() }
     }
 
     /// Only this thread writes its lane, so no read-modify-write is needed.
@@ -78,15 +95,13 @@ impl<L> Counted<L> {
     }
 }
 
-fn ours(algorithm: AlgorithmName, names: &Arc<[String]>) -> LoopSubject {
-    let names = Arc::clone(names);
-    let make =
-        move || Counted::new(Memory::default().limiter(policy(algorithm)), Arc::clone(&names));
+fn ours(algorithm: AlgorithmName) -> LoopSubject {
+    let make = move || Counted::new(Memory::default().limiter(policy(algorithm)));
     let worker = |state: Arc<Counted<MemoryLimiter>>, thread| {
-        let (keys, mut rng) = (Keys::uniform(KEYS), fastrand::Rng::with_seed(thread as u64));
+        let mut rng = fastrand::Rng::with_seed(thread as u64);
+        let (keys, mut name) = (Keys::uniform(KEYS), Name::new());
         move |_| {
-            let name = &state.names[keys.pick(&mut rng) as usize];
-            let key = Key::new(name).expect("a legal key");
+            let key = Key::new(name.of(keys.pick(&mut rng))).expect("a legal key");
             let decision = state.limiter.check_now(key, 1).expect("room for every key");
             state.count(thread, decision.allowed());
         }
@@ -98,17 +113,17 @@ fn ours(algorithm: AlgorithmName, names: &Arc<[String]>) -> LoopSubject {
 }
 
 #[cfg(not(feature = "peers"))]
-fn peers(_: &Arc<[String]>) -> Option<LoopSubject> {
+fn peers() -> Option<LoopSubject> {
     None
 }
 
 #[cfg(feature = "peers")]
-fn peers(names: &Arc<[String]>) -> Option<LoopSubject> {
-    Some(governor(names))
+fn peers() -> Option<LoopSubject> {
+    Some(governor())
 }
 
 #[cfg(feature = "peers")]
-fn governor(names: &Arc<[String]>) -> LoopSubject {
+fn governor() -> LoopSubject {
     use std::num::NonZeroU32;
 
     use governor::clock::MonotonicClock;
@@ -122,18 +137,17 @@ fn governor(names: &Arc<[String]>) -> LoopSubject {
         MonotonicClock,
         NoOpMiddleware<Instant>,
     >;
-    let names = Arc::clone(names);
-    let make = move || {
+    let make = || {
         let quota = Quota::per_second(NonZeroU32::new(RATE).expect("not zero"));
         let limiter: Governor =
             RateLimiter::new(quota, DefaultKeyedStateStore::default(), MonotonicClock);
-        Counted::new(limiter, Arc::clone(&names))
+        Counted::new(limiter)
     };
     let worker = |state: Arc<Counted<Governor>>, thread| {
-        let (keys, mut rng) = (Keys::uniform(KEYS), fastrand::Rng::with_seed(thread as u64));
+        let mut rng = fastrand::Rng::with_seed(thread as u64);
+        let (keys, mut name) = (Keys::uniform(KEYS), Name::new());
         move |_| {
-            let name = &state.names[keys.pick(&mut rng) as usize];
-            let allowed = state.limiter.check_key(name).is_ok();
+            let allowed = state.limiter.check_key(name.of(keys.pick(&mut rng))).is_ok();
             state.count(thread, allowed);
         }
     };
@@ -142,10 +156,9 @@ fn governor(names: &Arc<[String]>) -> LoopSubject {
 }
 
 async fn in_process(bench: &mut Bench) -> anyhow::Result<()> {
-    let names = names();
     let subjects = || {
-        let answers = AlgorithmName::ALL.iter().map(|&algorithm| ours(algorithm, &names));
-        answers.chain(peers(&names)).collect::<Vec<_>>()
+        let answers = AlgorithmName::ALL.iter().map(|&algorithm| ours(algorithm));
+        answers.chain(peers()).collect::<Vec<_>>()
     };
     #[cfg(feature = "peers")]
     bench.version("governor", "0.10.4");
@@ -158,19 +171,18 @@ async fn in_process(bench: &mut Bench) -> anyhow::Result<()> {
         let load = Saturation { slice, ..Saturation::default() }.threads(threads);
         bench.in_process(scenario, load, subjects()).await?;
     }
-    memory_per_key(&names)
+    memory_per_key()
 }
 
 /// Prints what a tracked caller costs, from the allocator's view of the tables.
-fn memory_per_key(names: &[String]) -> anyhow::Result<()> {
-    println!(
-        "memory per caller in process, bytes ({KEYS} callers, keys of {} bytes)",
-        names[0].len()
-    );
+fn memory_per_key() -> anyhow::Result<()> {
+    let mut name = Name::new();
+    let key_bytes = name.of(0).len();
+    println!("memory per caller in process, bytes ({KEYS} callers, keys of {} bytes)", key_bytes);
     for algorithm in AlgorithmName::ALL {
         let limiter = Memory::default().limiter(policy(algorithm));
-        for name in names {
-            limiter.check_now(Key::new(name)?, 1)?;
+        for caller in 0..KEYS {
+            limiter.check_now(Key::new(name.of(caller))?, 1)?;
         }
         let bytes = limiter.allocated_bytes() as f64 / limiter.tracked() as f64;
         println!("  {:<16} {bytes:>6.1}", algorithm.as_str());
