@@ -46,6 +46,11 @@ pub(crate) fn test(yes: bool, containers: bool, rest: &[String]) -> Result<()> {
     all_succeed(vec![doctests, tests])
 }
 
+/// Rewrites the generated blocks of every document from the results of the last comparisons.
+pub(crate) fn tables() -> Result<()> {
+    cargo(&["run", "--release", "--package", "lab", "--", "tables"]).spawn_and_wait()
+}
+
 /// Everything that must be free of warnings, quickest first. Goes on after a failure: one run
 /// shows all that is wrong.
 pub(crate) fn lint() -> Result<()> {

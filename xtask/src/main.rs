@@ -17,6 +17,7 @@ cargo x setup                install what the tests need and this machine lacks
 cargo x lint                 fmt, tidy, clippy and rustdoc, all without a warning
 cargo x ci                   lint + test
 cargo x tidy                 the house rules that a program can check
+cargo x tables               write what `compare` measured into the documents
 cargo x up                   start a Redis and a Postgres for the lab, print their addresses
 cargo x down                 stop them again
 
@@ -50,6 +51,7 @@ fn run(asked: &Asked) -> Result<()> {
         "lint" => commands::lint(),
         "ci" => commands::ci(asked.yes, asked.containers),
         "tidy" => tidy::tidy(),
+        "tables" => commands::tables(),
         "up" => up::up(asked.yes, asked.containers),
         "down" => up::down(),
         _ => {

@@ -194,6 +194,8 @@ fn memory_per_key() -> anyhow::Result<()> {
 // ---- through Redis
 
 const PATIENT: Duration = Duration::from_secs(5);
+/// Nine subjects take a while; five rounds are the fewest that give an interval.
+const REDIS_ROUNDS: usize = 5;
 
 /// Empties Redis and returns a limiter.
 async fn fresh(redis: &infra::Redis, algorithm: AlgorithmName) -> anyhow::Result<RedisLimiter> {
@@ -287,18 +289,24 @@ async fn one_at_a_time(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Resu
     let keys = Keys::uniform(KEYS);
     // One caller that waits for each reply: nothing queues, so a closed loop hides nothing here,
     // and the generator's own wake-ups do not drown the tens of microseconds we look for.
-    let duration = Duration::from_secs(bench.pick(1, 3, 10));
+    let duration = Duration::from_secs(bench.pick(1, 1, 5));
     let load = ClosedLoop { workers: 1, duration, seed: bench.seed() };
     let about = format!("check of one, one after the other, {}", keys.describe());
-    let scenario = Scenario::new("redis-latency", about, "bare EVALSHA");
+    let scenario = Scenario {
+        rounds: Some(REDIS_ROUNDS),
+        ..Scenario::new("redis-latency", about, "bare EVALSHA")
+    };
     bench.closed(scenario, load, redis_subjects(redis, keys)).await
 }
 
 async fn as_fast_as_it_goes(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Result<()> {
     let keys = Keys::uniform(KEYS);
-    let duration = Duration::from_secs(bench.pick(1, 3, 10));
+    let duration = Duration::from_secs(bench.pick(1, 1, 5));
     let load = ClosedLoop { workers: 50, duration, seed: bench.seed() };
     let about = format!("check of one as fast as it goes, {}", keys.describe());
-    let scenario = Scenario::new("redis-throughput", about, "bare EVALSHA");
+    let scenario = Scenario {
+        rounds: Some(REDIS_ROUNDS),
+        ..Scenario::new("redis-throughput", about, "bare EVALSHA")
+    };
     bench.closed(scenario, load, redis_subjects(redis, keys)).await
 }
