@@ -6,8 +6,8 @@
 pub mod cache;
 pub mod smallest;
 
-// The fast answer: an index that never grows, and a ring of entries.
-pub mod index;
+// The fast answer: a table that never grows, and a list through its entries.
+pub mod table;
 pub mod lru;
 
 // Is LRU even the right policy?
