@@ -15,11 +15,27 @@ pub mod lists;
 pub mod policy;
 pub mod policy_cache;
 
+// Many threads, one cache.
+mod sync;
+pub mod shared;
+
+// Forgetting by time.
+pub mod clock;
+pub mod timers;
+pub mod expiry;
+
+// Loading on a miss, once.
+pub mod flight;
+pub mod loading;
+
 // Which one, for your traffic?
 #[cfg(feature = "cli")]
 pub mod sim;
 
 pub use cache::{Cache, Cause, Departure, UnitWeight, WeighBy, Weigher};
+pub use expiry::{Expiring, Lifetime};
+pub use loading::{Loading, OnError};
 pub use lru::LruCache;
 pub use policy_cache::PolicyCache;
+pub use shared::{ReadShared, Sharded};
 pub use smallest::SmallestLru;

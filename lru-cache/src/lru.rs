@@ -254,6 +254,14 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> Cache<K, V> for LruCache
         Some(&self.table.at(cell).value)
     }
 
+    fn peek_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let cell = self.find(self.hasher.hash_one(key), key)?;
+        Some(&mut self.table.at_mut(cell).value)
+    }
+
     #[inline]
     fn insert_with(&mut self, key: K, value: V, mut leave: impl FnMut(Departure<K, V>)) {
         let weight = self.weigher.weigh(&key, &value);

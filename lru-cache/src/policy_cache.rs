@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 
 use crate::{
     cache::{Cache, Cause, Departure, UnitWeight, Weigher},
-    policy::{Policy, Slot},
+    policy::{LazyPromotion, Policy, Slot},
     table::Table,
 };
 
@@ -135,6 +135,21 @@ impl<K: Hash + Eq, V, P: Policy, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K
     }
 }
 
+impl<K: Hash + Eq, V, P, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K, V, P, W, S>
+where
+    P: LazyPromotion,
+{
+    /// As [`Cache::get`], with shared access: what a reader does under a lock for reading.
+    pub fn get_shared<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let slot = self.find(self.hasher.hash_one(key), key)?;
+        self.policy.hit_shared(slot);
+        Some(&self.entry(slot).value)
+    }
+}
+
 impl<K, V, P, W, S> Cache<K, V> for PolicyCache<K, V, P, W, S>
 where
     K: Hash + Eq,
@@ -168,6 +183,14 @@ where
     {
         let slot = self.find(self.hasher.hash_one(key), key)?;
         Some(&self.entry(slot).value)
+    }
+
+    fn peek_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let slot = self.find(self.hasher.hash_one(key), key)?;
+        self.slots[slot as usize].as_mut().map(|entry| &mut entry.value)
     }
 
     fn insert_with(&mut self, key: K, value: V, mut leave: impl FnMut(Departure<K, V>)) {
