@@ -32,6 +32,10 @@ pub mod loading;
 #[cfg(feature = "cli")]
 pub mod sim;
 
+// The proof: the promises as a suite, for our answers and for yours.
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
 pub use cache::{Cache, Cause, Departure, UnitWeight, WeighBy, Weigher};
 pub use expiry::{Expiring, Lifetime};
 pub use loading::{Loading, OnError};

@@ -101,11 +101,13 @@ pub struct Leaving<K, V> {
     more: Vec<Departure<K, V>>,
 }
 
-impl<K, V> Leaving<K, V> {
-    fn new() -> Self {
+impl<K, V> Default for Leaving<K, V> {
+    fn default() -> Self {
         Self { first: None, more: Vec::new() }
     }
+}
 
+impl<K, V> Leaving<K, V> {
     /// Adds one.
     pub fn push(&mut self, departure: Departure<K, V>) {
         if self.first.is_none() {
@@ -234,7 +236,7 @@ impl<K: Hash + Eq, V: Clone, C: Cache<K, V>> Sharded<K, V, C> {
         shard: &Mutex<C>,
         change: impl FnOnce(&mut C, &mut Leaving<K, V>) -> R,
     ) -> R {
-        let mut leaving = Leaving::new();
+        let mut leaving = Leaving::default();
         // The guard lives for this statement only; what leaves outlives it.
         let result = change(&mut shard.lock(), &mut leaving);
         tell(self.listener.as_ref(), leaving);
@@ -294,7 +296,7 @@ impl<K: Hash + Eq, V: Clone, P: LazyPromotion> ReadShared<K, V, P> {
 
     /// Puts an entry in.
     pub fn insert(&self, key: K, value: V) {
-        let mut leaving = Leaving::new();
+        let mut leaving = Leaving::default();
         let shard = self.shard(&key);
         shard.write().insert_with(key, value, |departure| leaving.push(departure));
         tell(self.listener.as_ref(), leaving);
@@ -347,7 +349,7 @@ where
     }
 
     fn insert_quietly(&self, key: K, value: V) -> Leaving<K, V> {
-        let mut leaving = Leaving::new();
+        let mut leaving = Leaving::default();
         let shard = self.shard(&key);
         shard.lock().insert_with(key, value, |departure| leaving.push(departure));
         leaving
@@ -373,7 +375,7 @@ where
     }
 
     fn insert_quietly(&self, key: K, value: V) -> Leaving<K, V> {
-        let mut leaving = Leaving::new();
+        let mut leaving = Leaving::default();
         let shard = self.shard(&key);
         shard.write().insert_with(key, value, |departure| leaving.push(departure));
         leaving
