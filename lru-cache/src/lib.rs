@@ -32,6 +32,10 @@ pub mod loading;
 #[cfg(feature = "cli")]
 pub mod sim;
 
+// A cache you can talk to.
+#[cfg(feature = "cli")]
+pub mod resp;
+
 // The proof: the promises as a suite, for our answers and for yours.
 #[cfg(feature = "conformance")]
 pub mod conformance;
