@@ -2,4 +2,5 @@
 //! from outside.
 
 mod differential;
+mod policies;
 mod server;
