@@ -31,7 +31,7 @@ pub struct Flight<R> {
 /// What a participant finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seat<R> {
-    /// Load, then [`Flight::land`] or [`Flight::hand_over`].
+    /// Load, then [`Flight::land`] or [`Flight::leave`].
     Lead,
     /// Wait to be woken.
     Wait,

@@ -52,6 +52,7 @@ pub enum OnError {
 
 type Shared<V, E> = Arc<Mutex<Flight<Result<V, E>>>>;
 type FlightTable<K, V, E> = HashMap<K, Shared<V, E>, RandomState>;
+type FlightShard<K, V, E> = CachePadded<Mutex<FlightTable<K, V, E>>>;
 
 /// A shared cache that loads what it misses, once.
 ///
@@ -65,7 +66,7 @@ type FlightTable<K, V, E> = HashMap<K, Shared<V, E>, RandomState>;
 /// ```
 pub struct Loading<K, V, E, C> {
     cache: C,
-    flights: Box<[CachePadded<Mutex<FlightTable<K, V, E>>>]>,
+    flights: Box<[FlightShard<K, V, E>]>,
     on_error: OnError,
     hasher: RandomState,
 }
@@ -281,8 +282,8 @@ impl<K: Hash + Eq + Clone, V: Clone, E: Clone, C: SharedCache<K, V>> Leader<'_, 
             // Dropping the passenger hands over.
             return result;
         }
-        let (mut leaving, ended, wakers) = (None, None::<(K, Shared<V, E>)>, Vec::new());
-        let (mut ended, mut wakers) = (ended, wakers);
+        let (mut leaving, mut ended) = (None, None);
+        let wakers;
         let answer;
         {
             let mut flights = loading.flights_of(key).lock();
@@ -296,9 +297,9 @@ impl<K: Hash + Eq + Clone, V: Clone, E: Clone, C: SharedCache<K, V>> Leader<'_, 
             let mut flight = flight.lock();
             // Overtaken by an explicit insert: that value is the newer one, for this caller too.
             answer = flight.landed().cloned().unwrap_or(result);
-            wakers.extend(flight.land(answer.clone()));
+            wakers = flight.land(answer.clone());
         }
-        drop(ended.take());
+        drop(ended);
         wakers.into_iter().for_each(Waker::wake);
         if let Some(leaving) = leaving {
             loading.cache.tell(leaving);

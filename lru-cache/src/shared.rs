@@ -244,6 +244,8 @@ impl<K: Hash + Eq, V: Clone, C: Cache<K, V>> Sharded<K, V, C> {
     }
 }
 
+type ReadShard<K, V, P> = CachePadded<RwLock<PolicyCache<K, V, P>>>;
+
 /// A cache whose readers do not exclude each other.
 ///
 /// ```
@@ -254,7 +256,7 @@ impl<K: Hash + Eq, V: Clone, C: Cache<K, V>> Sharded<K, V, C> {
 /// assert_eq!(cache.get(&1).as_deref(), Some("one"));
 /// ```
 pub struct ReadShared<K, V, P> {
-    shards: Box<[CachePadded<RwLock<PolicyCache<K, V, P>>>]>,
+    shards: Box<[ReadShard<K, V, P>]>,
     hasher: RandomState,
     listener: Option<Listener<K, V>>,
 }

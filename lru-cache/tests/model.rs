@@ -152,7 +152,7 @@ fn a_cancelled_caller_leaves_nobody_behind() {
             let (subject, loads) = (subject(), Arc::new(AtomicUsize::new(0)));
             let quitter = Arc::clone(&subject);
             let quit: Box<dyn FnOnce() + Send> = Box::new(move || {
-                let never = pin!(quitter.get_or_load_async(KEY, || pending()));
+                let never = pin!(quitter.get_or_load_async(KEY, pending));
                 _ = never.poll(&mut Context::from_waker(Waker::noop()));
                 thread::yield_now();
             });

@@ -85,6 +85,7 @@ struct Stage<S> {
 }
 
 const KEY: u64 = 7;
+/// Generous: what is waited for takes a moment, or for ever. A busy machine is slow, not for ever.
 const LIMIT: Duration = Duration::from_secs(5);
 
 impl<S: Subject> Stage<S> {

@@ -52,8 +52,8 @@ fn parse_inline(buffer: &[u8]) -> Result<Option<Request>, Malformed> {
     let mut arguments = Vec::new();
     let mut start = 0;
     // An end of line like any other space, so that the last argument ends too.
-    for at in 0..bytes {
-        if buffer[at].is_ascii_whitespace() {
+    for (at, byte) in buffer[..bytes].iter().enumerate() {
+        if byte.is_ascii_whitespace() {
             if at > start {
                 arguments.push(start..at);
             }

@@ -156,7 +156,7 @@ where
     ) -> Reply {
         let (stored_key, value) = (Bytes::from(key), Bytes::from(value));
         // Look and write are under one lock: of two clients that say NX, one is told so.
-        let outcome = self.shards.with_shard(key, |cache, leaving| {
+        self.shards.with_shard(key, |cache, leaving| {
             if only_if_absent && cache.peek(key).is_some() {
                 return Reply::Null;
             }
@@ -169,8 +169,7 @@ where
                 leaving.push(departure);
             });
             reply
-        });
-        outcome
+        })
     }
 
     fn remaining_ms(&self, key: &[u8]) -> Option<Option<u64>> {

@@ -515,6 +515,11 @@ pub(crate) fn add_to(suite: &mut Suite) {
         let make = move || async move { Mistaken(mistake) };
         suite.wrong(name, caught_by, conformance::lru_promises, make);
     }
+    add_wrong_times(suite);
+    add_wrong_sharing(suite);
+}
+
+fn add_wrong_times(suite: &mut Suite) {
     suite.wrong("weight_drifts", "never_exceeds_its_capacity", conformance::promises, || async {
         Drifts
     });
@@ -533,6 +538,9 @@ pub(crate) fn add_to(suite: &mut Suite) {
     suite.wrong("nobody_expires", "a_write_starts_a_new_life", expiry::promises, || async {
         MistimedFixture(TimeMistake::NobodyExpires)
     });
+}
+
+fn add_wrong_sharing(suite: &mut Suite) {
     suite.wrong(
         "tells_under_the_lock",
         "a_listener_may_use_the_cache",
