@@ -77,6 +77,13 @@ impl<K, V> Weigher<K, V> for UnitWeight {
 #[derive(Clone, Copy, Debug)]
 pub struct AtLeastOne(u32);
 
+impl AtLeastOne {
+    /// `weight`, or one.
+    pub fn new(weight: u32) -> Self {
+        Self(weight.max(1))
+    }
+}
+
 impl From<AtLeastOne> for u64 {
     fn from(weight: AtLeastOne) -> u64 {
         u64::from(weight.0)
@@ -92,7 +99,7 @@ impl<K, V, F: Fn(&K, &V) -> u32> Weigher<K, V> for WeighBy<F> {
 
     #[inline]
     fn weigh(&self, key: &K, value: &V) -> AtLeastOne {
-        AtLeastOne((self.0)(key, value).max(1))
+        AtLeastOne::new((self.0)(key, value))
     }
 }
 
@@ -115,6 +122,12 @@ pub trait Cache<K: Hash + Eq, V> {
 
     /// The value under `key`, without telling the policy. O(1).
     fn peek<Q>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized;
+
+    /// As [`peek`](Cache::peek), to change the value in place.
+    fn peek_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized;

@@ -4,6 +4,8 @@
 //! one vector indexed by slot, so moving an entry between queues writes a few numbers and allocates
 //! nothing. Each queue knows its length and its weight, because policies share capacity by weight.
 
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
 use crate::policy::Slot;
 
 const NIL: u32 = u32::MAX;
@@ -142,16 +144,42 @@ impl Lists {
     }
 }
 
-/// A small value per slot, for bits and counters.
+/// A small value per slot.
 #[derive(Default)]
 pub struct PerSlot<T>(Vec<T>);
 
-impl<T: Default + Copy> PerSlot<T> {
+impl<T: Default> PerSlot<T> {
     /// The value of `slot`, to read or change.
     pub fn at(&mut self, slot: Slot) -> &mut T {
         if self.0.len() <= slot as usize {
-            self.0.resize(slot as usize + 1, T::default());
+            self.0.resize_with(slot as usize + 1, T::default);
         }
         &mut self.0[slot as usize]
+    }
+}
+
+/// A small counter per slot that many threads may raise while they share a lock for reading.
+#[derive(Default)]
+pub struct Uses(PerSlot<AtomicU8>);
+
+impl Uses {
+    /// Raises the counter of `slot` by one, up to `most`. Once it is there nothing is written, so
+    /// the cache line of a popular entry stays shared between cores: test before set.
+    ///
+    /// Two threads may read the same number and lose a use between them. The counter is a hint; an
+    /// atomic addition would make every hit a write.
+    #[inline]
+    pub fn raise(&self, slot: Slot, most: u8) {
+        if let Some(counter) = self.0.0.get(slot as usize) {
+            let uses = counter.load(Relaxed);
+            if uses < most {
+                counter.store(uses + 1, Relaxed);
+            }
+        }
+    }
+
+    /// The counter of `slot`, to change with exclusive access.
+    pub fn at(&mut self, slot: Slot) -> &mut u8 {
+        self.0.at(slot).get_mut()
     }
 }

@@ -1,18 +1,16 @@
-//! The exact LRU to use: one vector of entries, one index of slots, no `unsafe`, no allocation.
+//! The exact LRU to use: a table of entries that are their own list. No `unsafe`, no allocation.
 //!
-//! The same two structures as [`crate::smallest`], laid out for the cache of the processor. An entry
-//! is its key, its value and two four-byte links: 24 bytes for numbers. The key is stored once; the
-//! [`Index`] holds slots only and asks the entries when it compares. The ring of uses makes the
-//! commonest write free: when the cache is full, the oldest entry sits where the newest belongs, so
-//! a miss overwrites one entry in place and moves one number, `newest`.
+//! The same two structures as [`crate::smallest`], laid out for the cache of the processor: the list
+//! runs through the entries where they lie in the hash table, so a hit touches the entry and its two
+//! neighbours and nothing else. An entry is its key, its value and two four-byte links, 24 bytes for
+//! numbers; the key is stored once. A full insert takes the oldest entry out and puts the new one in:
+//! nothing is allocated, nothing moves, and the [`Table`] stays as large as it was made.
 //!
-//! Invariants (walked by [`Cache::check`] after every operation in tests): entries are dense; the
-//! ring visits each exactly once; the index finds each where it is; the weight is the sum of the
-//! weights.
+//! Invariants (walked by [`Cache::check`] after every operation in tests): the list visits each entry
+//! exactly once; the table finds each where it is; the weight is the sum of the weights.
 //!
-//! What it gives up: a removal moves the last entry into the hole, so a slot is no stable handle.
-//! And a hit writes up to five entries, which is why sharing needs a lock for reading too: see
-//! [`crate::shared`] for the cache whose hits write one byte.
+//! What it gives up: a hit writes three entries, which is why sharing needs a lock for reading too.
+//! See [`crate::shared`] for the cache whose hits write one byte.
 
 use std::{
     borrow::Borrow,
@@ -24,22 +22,28 @@ use foldhash::fast::RandomState;
 
 use crate::{
     cache::{Cache, Cause, Departure, UnitWeight, Weigher},
-    index::Index,
+    table::{Cell, Table},
 };
 
-/// Slots are four bytes; a cache holds at most this many entries, whatever they weigh.
-pub const ENTRIES_MAX: usize = u32::MAX as usize;
-
-/// Above this many entries a constructor does not reserve in advance: `with_capacity(u64::MAX)` by
-/// weight is legal and must not try to allocate it.
+/// A constructor reserves for at most this many entries; a larger cache grows into its size. Without
+/// this, a capacity of `u64::MAX` by weight would try to allocate it.
 const RESERVE_MAX: u64 = 1 << 26;
 
 struct Entry<K, V, W> {
     key: K,
     value: V,
     weight: W,
-    newer: u32,
-    older: u32,
+    /// Means nothing in the newest entry.
+    newer: Cell,
+    /// Means nothing in the oldest entry.
+    older: Cell,
+}
+
+/// The two ends of the list. An empty cache has none.
+#[derive(Clone, Copy)]
+struct Ends {
+    newest: Cell,
+    oldest: Cell,
 }
 
 /// An exact LRU cache.
@@ -56,10 +60,8 @@ struct Entry<K, V, W> {
 /// assert_eq!(cache.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["c", "a"]);
 /// ```
 pub struct LruCache<K, V, W: Weigher<K, V> = UnitWeight, S = RandomState> {
-    entries: Vec<Entry<K, V, W::Weight>>,
-    index: Index,
-    /// The start of the ring. Its `newer` neighbour is the oldest entry.
-    newest: u32,
+    table: Table<Entry<K, V, W::Weight>>,
+    ends: Option<Ends>,
     weight: u64,
     capacity: u64,
     weigher: W,
@@ -89,9 +91,8 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> LruCache<K, V, W, S> {
     pub fn with_parts(capacity: u64, entries: usize, weigher: W, hasher: S) -> Self {
         let entries = (entries as u64).min(RESERVE_MAX) as usize;
         Self {
-            entries: Vec::with_capacity(entries),
-            index: Index::with_room_for(entries),
-            newest: 0,
+            table: Table::with_room_for(entries),
+            ends: None,
             weight: 0,
             capacity,
             weigher,
@@ -104,150 +105,120 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> LruCache<K, V, W, S> {
     pub fn resize(&mut self, capacity: u64, mut leave: impl FnMut(Departure<K, V>)) {
         let smaller = capacity < self.capacity;
         self.capacity = capacity;
-        while self.weight > capacity {
-            let (key, value) = self.take_out(self.oldest());
-            leave(Departure { key, value, cause: Cause::Evicted });
-        }
+        self.evict_down_to(capacity, &mut leave);
         if smaller {
-            self.entries.shrink_to_fit();
-            self.rebuild_index(self.entries.len());
+            self.rebuild(self.table.len());
         }
     }
 
     /// Takes the oldest entry out, if there is one. O(1).
     pub fn pop_oldest(&mut self) -> Option<(K, V)> {
-        (!self.entries.is_empty()).then(|| self.take_out(self.oldest()))
+        let oldest = self.ends?.oldest;
+        Some(self.take_out(oldest))
     }
 
     /// The entries from the most to the least recently used.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&K, &V)> {
-        let mut slot = self.newest;
-        (0..self.entries.len()).map(move |_| {
-            let entry = &self.entries[slot as usize];
-            slot = entry.older;
+        let mut next = self.ends.map(|ends| ends.newest);
+        (0..self.table.len()).map(move |_| {
+            let entry = self.table.at(next.expect("a filled cache has ends"));
+            next = Some(entry.older);
             (&entry.key, &entry.value)
         })
     }
 
-    /// The bytes allocated for entries and index. Keys' and values' own heap memory is not included.
+    /// The bytes allocated. What keys and values own on the heap is not included.
     pub fn bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry<K, V, W::Weight>>() + self.index.bytes()
+        self.table.bytes()
     }
 
     #[inline]
-    fn find<Q: Hash + Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<u32>
+    fn find<Q: Hash + Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<Cell>
     where
         K: Borrow<Q>,
     {
-        self.index.find(hash, |slot| self.entries[slot as usize].key.borrow() == key)
+        self.table.find(hash, |entry| entry.key.borrow() == key)
     }
 
+    /// Makes an entry the newest.
     #[inline]
-    fn oldest(&self) -> u32 {
-        self.entries[self.newest as usize].newer
-    }
-
-    /// Makes `slot` the newest. Writes nothing when it already is, and one number when it is the
-    /// oldest: turning a ring is free.
-    #[inline]
-    fn touch(&mut self, slot: u32) {
-        if slot == self.newest {
+    fn touch(&mut self, cell: Cell) {
+        let Some(Ends { newest, oldest }) = self.ends else { return };
+        if cell == newest {
             return;
         }
-        if slot != self.oldest() {
-            self.unlink(slot);
-            self.link_before_newest(slot);
+        let entry = self.table.at_mut(cell);
+        let (newer, older) = (entry.newer, mem::replace(&mut entry.older, newest));
+        self.table.at_mut(newest).newer = cell;
+        self.table.at_mut(newer).older = older;
+        if cell == oldest {
+            self.ends = Some(Ends { newest: cell, oldest: newer });
+        } else {
+            self.table.at_mut(older).newer = newer;
+            self.ends = Some(Ends { newest: cell, oldest });
         }
-        self.newest = slot;
     }
 
+    /// Puts a new entry into the table and at the new end of the list.
     #[inline]
-    fn unlink(&mut self, slot: u32) {
-        let Entry { newer, older, .. } = self.entries[slot as usize];
-        self.entries[newer as usize].older = older;
-        self.entries[older as usize].newer = newer;
-    }
-
-    #[inline]
-    fn link_before_newest(&mut self, slot: u32) {
-        let newest = self.newest;
-        let oldest = mem::replace(&mut self.entries[newest as usize].newer, slot);
-        self.entries[oldest as usize].older = slot;
-        let entry = &mut self.entries[slot as usize];
-        entry.newer = oldest;
-        entry.older = newest;
-    }
-
-    /// A new entry at the end of the vector, newest in the ring.
-    fn append(&mut self, hash: u64, key: K, value: V, weight: W::Weight) {
-        assert!(self.entries.len() < ENTRIES_MAX, "slots are 32 bits");
-        if self.index.len() == self.index.room() {
-            self.rebuild_index(self.entries.len() * 2);
+    fn put_in(&mut self, hash: u64, key: K, value: V, weight: W::Weight) {
+        if self.table.len() == self.table.room() {
+            self.rebuild(self.table.len() * 2);
         }
-        let slot = self.entries.len() as u32;
-        self.entries.push(Entry { key, value, weight, newer: slot, older: slot });
-        self.index.insert(hash, slot);
-        if slot > 0 {
-            self.link_before_newest(slot);
-        }
-        self.newest = slot;
         self.weight += weight.into();
+        let newest = self.ends.map_or(Cell::MIN, |ends| ends.newest);
+        let entry = Entry { key, value, weight, newer: newest, older: newest };
+        let cell = self.table.insert(hash, entry);
+        self.ends = match self.ends {
+            Some(Ends { oldest, .. }) => {
+                self.table.at_mut(newest).newer = cell;
+                Some(Ends { newest: cell, oldest })
+            }
+            None => Some(Ends { newest: cell, oldest: cell }),
+        };
     }
 
-    /// Overwrites the oldest entry with a new one. No link changes: see the top of this file.
+    /// Takes an entry out of the list and the table.
     #[inline]
-    fn recycle_oldest(&mut self, hash: u64, key: K, value: V, weight: W::Weight) -> (K, V) {
-        let slot = self.oldest();
-        let entry = &mut self.entries[slot as usize];
-        let old_weight = mem::replace(&mut entry.weight, weight);
-        let old_key = mem::replace(&mut entry.key, key);
-        let old_value = mem::replace(&mut entry.value, value);
-        // Trade-off: the old key is hashed again rather than keeping eight bytes of hash in every
-        // entry. For long string keys that is the wrong side of the trade.
-        self.index.remove(self.hasher.hash_one(&old_key), slot);
-        self.index.insert(hash, slot);
-        self.newest = slot;
-        self.weight = self.weight - old_weight.into() + weight.into();
-        (old_key, old_value)
+    fn take_out(&mut self, cell: Cell) -> (K, V) {
+        // Trade-off: the key is hashed again rather than keeping four bytes of hash in every entry.
+        // For long string keys that is the wrong side of the trade.
+        let hash = self.hasher.hash_one(&self.table.at(cell).key);
+        let Entry { key, value, weight, newer, older } = self.table.remove(hash, cell);
+        self.weight -= weight.into();
+        self.ends = match self.ends {
+            Some(Ends { newest, oldest }) if newest == oldest => None,
+            Some(Ends { newest, oldest }) if cell == oldest => Some(Ends { newest, oldest: newer }),
+            Some(Ends { newest, oldest }) if cell == newest => Some(Ends { newest: older, oldest }),
+            ends => {
+                self.table.at_mut(newer).older = older;
+                self.table.at_mut(older).newer = newer;
+                ends
+            }
+        };
+        (key, value)
     }
 
-    /// Takes an entry out and fills the hole with the last one, so that entries stay dense.
-    fn take_out(&mut self, slot: u32) -> (K, V) {
-        if slot == self.newest {
-            self.newest = self.entries[slot as usize].older;
+    #[inline]
+    fn evict_down_to(&mut self, weight_max: u64, leave: &mut impl FnMut(Departure<K, V>)) {
+        while self.weight > weight_max {
+            let oldest = self.ends.expect("a weight belongs to an entry").oldest;
+            let (key, value) = self.take_out(oldest);
+            leave(Departure { key, value, cause: Cause::Evicted });
         }
-        self.unlink(slot);
-        self.index.remove(self.hasher.hash_one(&self.entries[slot as usize].key), slot);
-        let gone = self.entries.swap_remove(slot as usize);
-        self.weight -= gone.weight.into();
-        let last = self.entries.len() as u32;
-        if slot != last {
-            self.moved(last, slot);
-        }
-        (gone.key, gone.value)
     }
 
-    /// The entry at `from` now lives at `to`: tell its neighbours, the index and `newest`.
-    fn moved(&mut self, from: u32, to: u32) {
-        let Entry { newer, older, .. } = self.entries[to as usize];
-        // Trap: an entry alone in the ring is its own neighbour, under its old number.
-        let newer = if newer == from { to } else { newer };
-        let older = if older == from { to } else { older };
-        self.entries[newer as usize].older = to;
-        self.entries[older as usize].newer = to;
-        if self.newest == from {
-            self.newest = to;
-        }
-        let hash = self.hasher.hash_one(&self.entries[to as usize].key);
-        self.index.relabel(hash, from, to);
-    }
-
-    /// The only place where the index changes its size.
+    /// The only place where the table changes its size: entries move to a new one, oldest first.
     #[cold]
-    fn rebuild_index(&mut self, entries: usize) {
-        self.index = Index::with_room_for(entries);
-        for (slot, entry) in self.entries.iter().enumerate() {
-            self.index.insert(self.hasher.hash_one(&entry.key), slot as u32);
+    fn rebuild(&mut self, entries: usize) {
+        let mut small = mem::replace(&mut self.table, Table::with_room_for(entries));
+        let mut next = self.ends.take();
+        self.weight = 0;
+        while let Some(Ends { newest, oldest }) = next {
+            let hash = self.hasher.hash_one(&small.at(oldest).key);
+            let Entry { key, value, weight, newer, .. } = small.remove(hash, oldest);
+            self.put_in(hash, key, value, weight);
+            next = (oldest != newest).then_some(Ends { newest, oldest: newer });
         }
     }
 }
@@ -270,17 +241,25 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> Cache<K, V> for LruCache
     where
         K: Borrow<Q>,
     {
-        let slot = self.find(self.hasher.hash_one(key), key)?;
-        self.touch(slot);
-        Some(&mut self.entries[slot as usize].value)
+        let cell = self.find(self.hasher.hash_one(key), key)?;
+        self.touch(cell);
+        Some(&mut self.table.at_mut(cell).value)
     }
 
     fn peek<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
-        let slot = self.find(self.hasher.hash_one(key), key)?;
-        Some(&self.entries[slot as usize].value)
+        let cell = self.find(self.hasher.hash_one(key), key)?;
+        Some(&self.table.at(cell).value)
+    }
+
+    fn peek_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let cell = self.find(self.hasher.hash_one(key), key)?;
+        Some(&mut self.table.at_mut(cell).value)
     }
 
     #[inline]
@@ -288,50 +267,38 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> Cache<K, V> for LruCache
         let weight = self.weigher.weigh(&key, &value);
         let heavy = weight.into();
         let hash = self.hasher.hash_one(&key);
-        if let Some(slot) = self.find(hash, &key) {
+        if let Some(cell) = self.find(hash, &key) {
             if heavy > self.capacity {
-                let (old_key, old) = self.take_out(slot);
+                let (old_key, old) = self.take_out(cell);
                 leave(Departure { key: old_key, value: old, cause: Cause::Replaced });
                 return leave(Departure { key, value, cause: Cause::TooHeavy });
             }
-            let entry = &mut self.entries[slot as usize];
+            let entry = self.table.at_mut(cell);
             let old_weight = mem::replace(&mut entry.weight, weight);
             let value = mem::replace(&mut entry.value, value);
-            self.touch(slot);
+            self.touch(cell);
             self.weight = self.weight - old_weight.into() + heavy;
             leave(Departure { key, value, cause: Cause::Replaced });
             // It is the newest and fits alone, so this ends before it reaches it.
-            while self.weight > self.capacity {
-                let (key, value) = self.take_out(self.oldest());
-                leave(Departure { key, value, cause: Cause::Evicted });
-            }
-            return;
+            return self.evict_down_to(self.capacity, &mut leave);
         }
         if heavy > self.capacity {
             return leave(Departure { key, value, cause: Cause::TooHeavy });
         }
-        while self.weight + heavy > self.capacity {
-            let oldest = &self.entries[self.oldest() as usize];
-            if self.weight - oldest.weight.into() + heavy <= self.capacity {
-                let (key, value) = self.recycle_oldest(hash, key, value, weight);
-                return leave(Departure { key, value, cause: Cause::Evicted });
-            }
-            let (key, value) = self.take_out(self.oldest());
-            leave(Departure { key, value, cause: Cause::Evicted });
-        }
-        self.append(hash, key, value, weight);
+        self.evict_down_to(self.capacity - heavy, &mut leave);
+        self.put_in(hash, key, value, weight);
     }
 
     fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<(K, V)>
     where
         K: Borrow<Q>,
     {
-        let slot = self.find(self.hasher.hash_one(key), key)?;
-        Some(self.take_out(slot))
+        let cell = self.find(self.hasher.hash_one(key), key)?;
+        Some(self.take_out(cell))
     }
 
     fn len(&self) -> usize {
-        self.entries.len()
+        self.table.len()
     }
 
     fn weight(&self) -> u64 {
@@ -343,25 +310,25 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> Cache<K, V> for LruCache
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.index.len() != self.entries.len() {
-            return Err(format!("{} in the index, {} entries", self.index.len(), self.len()));
-        }
-        self.index.check(|slot| self.hasher.hash_one(&self.entries[slot as usize].key))?;
-        let weight = self.entries.iter().map(|entry| entry.weight.into()).sum::<u64>();
+        self.table.check(|entry| self.hasher.hash_one(&entry.key))?;
+        let weight = self.table.iter().map(|entry| entry.weight.into()).sum::<u64>();
         if weight != self.weight || weight > self.capacity {
             return Err(format!("weighs {weight}, says {} of {}", self.weight, self.capacity));
         }
-        let mut slot = self.newest;
-        for step in 1..=self.entries.len() {
-            let older = self.entries[slot as usize].older;
-            if self.entries[older as usize].newer != slot {
-                return Err(format!("slot {slot} and its older neighbour {older} disagree"));
+        let Some(Ends { newest, oldest }) = self.ends else {
+            return if self.is_empty() { Ok(()) } else { Err("entries outside the list".into()) };
+        };
+        let mut cell = newest;
+        for step in 1..self.len() {
+            let older = self.table.at(cell).older;
+            if self.table.at(older).newer != cell {
+                return Err(format!("{cell} and its older neighbour {older} disagree"));
             }
-            if (older == self.newest) != (step == self.entries.len()) {
-                return Err(format!("the ring closes after {step} of {}", self.entries.len()));
+            if older == newest || cell == oldest {
+                return Err(format!("the list ends after {step} of {}", self.len()));
             }
-            slot = older;
+            cell = older;
         }
-        Ok(())
+        if cell == oldest { Ok(()) } else { Err(format!("the list ends at {cell}, not {oldest}")) }
     }
 }

@@ -2,16 +2,30 @@
 
 use std::{
     io::{IsTerminal, Write},
+    net::SocketAddr,
     path::PathBuf,
+    sync::Arc,
 };
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use lru_cache::sim::{
-    report,
-    run::{self, PolicyName, Unit},
-    trace::{self, Format},
+use foldhash::fast::RandomState;
+use lru_cache::{
+    Cache, LruCache, PolicyCache,
+    clock::SystemClock,
+    expiry::Timed,
+    policy,
+    resp::{
+        keyspace::{Bytes, Capacity, Keyspace, Scale},
+        server,
+    },
+    sim::{
+        report,
+        run::{self, PolicyName, Unit},
+        trace::{self, Format},
+    },
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Caches: an exact LRU, its relatives, a simulator and a server.
 #[derive(Parser)]
@@ -23,8 +37,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Be a cache server that speaks RESP.
+    Serve(Serve),
     /// Send a trace through policies and print the hit ratios.
     Simulate(Simulate),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Where to listen.
+    #[arg(long, env = "LRU_CACHE_LISTEN", default_value = "127.0.0.1:6380")]
+    listen: SocketAddr,
+    /// How much to keep: a number of entries, or of bytes with kb, mb or gb.
+    #[arg(long, env = "LRU_CACHE_CAPACITY", default_value = "256mb", value_parser = capacity)]
+    capacity: Capacity,
+    /// What to evict.
+    #[arg(long, env = "LRU_CACHE_POLICY", default_value = "lru", value_parser = online_policy)]
+    policy: PolicyName,
 }
 
 #[derive(Args)]
@@ -59,8 +88,77 @@ fn policies(name: &str) -> Result<Vec<PolicyName>, String> {
     }
 }
 
+fn capacity(text: &str) -> Result<Capacity, String> {
+    let lower = text.to_ascii_lowercase();
+    let units = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)];
+    let unit = units.into_iter().find(|(suffix, _)| lower.ends_with(suffix));
+    let (digits, bytes) = match unit {
+        Some((suffix, bytes)) => (lower.strip_suffix(suffix).unwrap_or(&lower), Some(bytes)),
+        None => (lower.as_str(), None),
+    };
+    let wrong = || format!("{text:?} is neither a number of entries nor of kb, mb or gb");
+    let amount = digits.parse::<u64>().ok().filter(|&amount| amount > 0).ok_or_else(wrong)?;
+    match bytes {
+        Some(bytes) => amount.checked_mul(bytes).map(Capacity::Bytes).ok_or_else(wrong),
+        None => Ok(Capacity::Entries(amount)),
+    }
+}
+
+fn online_policy(name: &str) -> Result<PolicyName, String> {
+    match name.parse()? {
+        PolicyName::Opt => Err("opt needs to know the future; it is for `simulate`".into()),
+        policy => Ok(policy),
+    }
+}
+
+/// Runs the server with the policy's own type: nothing is dispatched per request.
+async fn serve(settings: &Serve) -> anyhow::Result<()> {
+    macro_rules! serve_policy {
+        ($policy:ty) => {
+            listen(settings, |capacity, scale| {
+                PolicyCache::<_, _, $policy, _>::with_parts(capacity, scale, RandomState::default())
+            })
+            .await
+        };
+    }
+    match settings.policy {
+        PolicyName::Lru => listen(settings, LruCache::weighted).await,
+        PolicyName::Fifo => serve_policy!(policy::Fifo),
+        PolicyName::Clock => serve_policy!(policy::Clock),
+        PolicyName::Lfu => serve_policy!(policy::Lfu),
+        PolicyName::Sieve => serve_policy!(policy::Sieve),
+        PolicyName::S3Fifo => serve_policy!(policy::S3Fifo),
+        PolicyName::Slru => serve_policy!(policy::Slru),
+        PolicyName::Arc => serve_policy!(policy::Arc),
+        PolicyName::WTinyLfu => serve_policy!(policy::WTinyLfu),
+        PolicyName::Opt => unreachable!("refused with the arguments"),
+    }
+}
+
+async fn listen<C: Cache<Bytes, Timed<Bytes>> + Send + 'static>(
+    settings: &Serve,
+    make: impl Fn(u64, Scale) -> C + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    let address = settings.listen;
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let keyspace = Arc::new(Keyspace::new(settings.capacity, SystemClock::default(), make));
+    eprintln!("{} cache, {:?}, on {}", settings.policy, settings.capacity, listener.local_addr()?);
+    let stop = async {
+        let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened for");
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    server::serve(listener, keyspace, stop).await;
+    Ok(())
+}
+
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Serve(settings) => tokio::runtime::Runtime::new()?.block_on(serve(&settings)),
         Command::Simulate(settings) => simulate(&settings),
     }
 }

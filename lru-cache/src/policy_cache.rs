@@ -14,15 +14,25 @@ use foldhash::fast::RandomState;
 
 use crate::{
     cache::{Cache, Cause, Departure, UnitWeight, Weigher},
-    index::Index,
-    lru::ENTRIES_MAX,
-    policy::{Policy, Slot},
+    policy::{LazyPromotion, Policy, Slot},
+    table::Table,
 };
 
 struct Entry<K, V, W> {
     key: K,
     value: V,
     weight: W,
+}
+
+/// A slot, plus one: the niche at zero makes an empty cell of the index free.
+type SlotNumber = std::num::NonZeroU32;
+
+fn numbered(slot: Slot) -> SlotNumber {
+    SlotNumber::new(slot + 1).expect("slots end before the last 32-bit number")
+}
+
+fn slot_of(number: SlotNumber) -> Slot {
+    number.get() - 1
 }
 
 /// A cache that forgets what `P` tells it to.
@@ -39,7 +49,8 @@ struct Entry<K, V, W> {
 pub struct PolicyCache<K, V, P, W: Weigher<K, V> = UnitWeight, S = RandomState> {
     slots: Vec<Option<Entry<K, V, W::Weight>>>,
     free: Vec<Slot>,
-    index: Index,
+    /// Where each key's slot is. Slots stay when this is replaced by a larger table.
+    index: Table<SlotNumber>,
     policy: P,
     weight: u64,
     capacity: u64,
@@ -60,7 +71,7 @@ impl<K: Hash + Eq, V, P: Policy, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            index: Index::with_room_for(0),
+            index: Table::with_room_for(0),
             policy: P::new(capacity),
             weight: 0,
             capacity,
@@ -77,13 +88,16 @@ impl<K: Hash + Eq, V, P: Policy, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K
     where
         K: Borrow<Q>,
     {
-        self.index.find(hash, |slot| self.entry(slot).key.borrow() == key)
+        let is_it = |&number: &SlotNumber| self.entry(slot_of(number)).key.borrow() == key;
+        self.index.find(hash, is_it).map(|cell| slot_of(*self.index.at(cell)))
     }
 
     /// Empties a slot that the policy has forgotten already.
     fn vacate(&mut self, slot: Slot) -> (K, V) {
         let entry = self.slots[slot as usize].take().expect("a slot is vacated once");
-        self.index.remove(self.hasher.hash_one(&entry.key), slot);
+        let hash = self.hasher.hash_one(&entry.key);
+        let cell = self.index.find(hash, |&number| slot_of(number) == slot);
+        self.index.remove(hash, cell.expect("every entry is in the index"));
         self.free.push(slot);
         self.weight -= entry.weight.into();
         (entry.key, entry.value)
@@ -101,24 +115,38 @@ impl<K: Hash + Eq, V, P: Policy, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K
         }
         let weight = entry.weight.into();
         let slot = self.free.pop().unwrap_or_else(|| {
-            assert!(self.slots.len() < ENTRIES_MAX, "slots are 32 bits");
             self.slots.push(None);
             self.slots.len() as Slot - 1
         });
         self.slots[slot as usize] = Some(entry);
-        self.index.insert(hash, slot);
+        self.index.insert(hash, numbered(slot));
         self.policy.insert(slot, hash, weight);
         self.weight += weight;
     }
 
     #[cold]
     fn grow_index(&mut self) {
-        self.index = Index::with_room_for(self.slots.len() * 2);
+        self.index = Table::with_room_for(self.slots.len() * 2);
         for (slot, entry) in self.slots.iter().enumerate() {
             if let Some(entry) = entry {
-                self.index.insert(self.hasher.hash_one(&entry.key), slot as Slot);
+                self.index.insert(self.hasher.hash_one(&entry.key), numbered(slot as Slot));
             }
         }
+    }
+}
+
+impl<K: Hash + Eq, V, P, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K, V, P, W, S>
+where
+    P: LazyPromotion,
+{
+    /// As [`Cache::get`], with shared access: what a reader does under a lock for reading.
+    pub fn get_shared<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let slot = self.find(self.hasher.hash_one(key), key)?;
+        self.policy.hit_shared(slot);
+        Some(&self.entry(slot).value)
     }
 }
 
@@ -155,6 +183,14 @@ where
     {
         let slot = self.find(self.hasher.hash_one(key), key)?;
         Some(&self.entry(slot).value)
+    }
+
+    fn peek_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let slot = self.find(self.hasher.hash_one(key), key)?;
+        self.slots[slot as usize].as_mut().map(|entry| &mut entry.value)
     }
 
     fn insert_with(&mut self, key: K, value: V, mut leave: impl FnMut(Departure<K, V>)) {
@@ -215,7 +251,7 @@ where
                 self.slots.len()
             ));
         }
-        self.index.check(|slot| self.hasher.hash_one(&self.entry(slot).key))?;
+        self.index.check(|&number| self.hasher.hash_one(&self.entry(slot_of(number)).key))?;
         let weight = self.slots.iter().flatten().map(|entry| entry.weight.into()).sum::<u64>();
         if weight != self.weight || weight > self.capacity {
             return Err(format!("weighs {weight}, says {} of {}", self.weight, self.capacity));

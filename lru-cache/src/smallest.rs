@@ -99,6 +99,13 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> for SmallestLru<K, V> {
         self.slot_of.get(key).map(|&slot| &self.nodes[slot].value)
     }
 
+    fn peek_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        self.slot_of.get(key).map(|&slot| &mut self.nodes[slot].value)
+    }
+
     fn insert_with(&mut self, key: K, value: V, mut leave: impl FnMut(Departure<K, V>)) {
         if self.capacity == 0 {
             return leave(Departure { key, value, cause: Cause::TooHeavy });

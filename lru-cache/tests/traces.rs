@@ -1,10 +1,10 @@
 //! The simulator against published hit counts: one hit more or less is a wrong implementation.
 //!
 //! The traces are data and not part of the project. They are looked for in the folder named by
-//! `CACHE_TRACES`, or beside the workspace; where there are none, the tests that need them say so and
+//! `CACHE_TRACES`, or in `shared/data/cache-traces` beside the workspace; where there are none, the tests that need them say so and
 //! the generated workloads of the conformance suite remain.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lru_cache::sim::{
     run::{PolicyName, Unit, simulate},
@@ -13,13 +13,12 @@ use lru_cache::sim::{
 
 /// The trace, or `None` (with a word on standard error) when this machine has no traces.
 fn published(file: &str) -> Option<Vec<Request>> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/cache-traces");
     let given = std::env::var_os("CACHE_TRACES").map(PathBuf::from);
     let required = given.is_some();
-    let folder = given
-        .into_iter()
-        .chain([beside.into(), "/work/shared/data/cache-traces".into()])
-        .find(|folder| folder.is_dir());
+    let above = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join("shared/data/cache-traces"));
+    let folder = given.into_iter().chain(above).find(|folder| folder.is_dir());
     let Some(folder) = folder else {
         assert!(!required, "CACHE_TRACES does not name a folder");
         eprintln!("{file}: no published traces here (set CACHE_TRACES); nothing was compared");

@@ -6,14 +6,14 @@
 //! Cost: a victim may take a whole turn, but every step clears a bit some hit paid for: O(1)
 //! amortised. Defeated by: a scan longer than the cache, like LRU.
 
-use super::{Policy, Slot};
-use crate::lists::{Lists, PerSlot};
+use super::{LazyPromotion, Policy, Slot};
+use crate::lists::{Lists, Uses};
 
 /// Second chance.
 #[derive(Default)]
 pub struct Clock {
     ring: Lists,
-    used: PerSlot<bool>,
+    used: Uses,
 }
 
 const RING: usize = 0;
@@ -26,14 +26,14 @@ impl Policy for Clock {
     }
 
     fn hit(&mut self, slot: Slot) {
-        *self.used.at(slot) = true;
+        self.hit_shared(slot);
     }
 
     fn victim(&mut self) -> Slot {
         loop {
             let oldest =
                 self.ring.oldest(RING).expect("a victim is asked of a cache that holds something");
-            if !std::mem::take(self.used.at(oldest)) {
+            if std::mem::take(self.used.at(oldest)) == 0 {
                 self.ring.remove(oldest);
                 return oldest;
             }
@@ -43,7 +43,7 @@ impl Policy for Clock {
 
     fn insert(&mut self, slot: Slot, _: u64, weight: u64) {
         self.ring.push(RING, slot, weight);
-        *self.used.at(slot) = false;
+        *self.used.at(slot) = 0;
     }
 
     fn remove(&mut self, slot: Slot) {
@@ -52,5 +52,11 @@ impl Policy for Clock {
 
     fn check(&self, resident: usize) -> Result<(), String> {
         self.ring.check(resident)
+    }
+}
+
+impl LazyPromotion for Clock {
+    fn hit_shared(&self, slot: Slot) {
+        self.used.raise(slot, 1);
     }
 }

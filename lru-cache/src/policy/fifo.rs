@@ -4,7 +4,7 @@
 //! the floor of every comparison, because it throws a popular entry out as readily as a useless one.
 //! Defeated by: popularity. A key used on every request is evicted once per turn of the queue.
 
-use super::{Policy, Slot};
+use super::{LazyPromotion, Policy, Slot};
 use crate::lists::Lists;
 
 /// First in, first out.
@@ -37,4 +37,8 @@ impl Policy for Fifo {
     fn check(&self, resident: usize) -> Result<(), String> {
         self.0.check(resident)
     }
+}
+
+impl LazyPromotion for Fifo {
+    fn hit_shared(&self, _: Slot) {}
 }

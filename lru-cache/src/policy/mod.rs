@@ -69,3 +69,10 @@ pub trait Policy {
     /// The first broken invariant, in words.
     fn check(&self, resident: usize) -> Result<(), String>;
 }
+
+/// A policy whose hit moves nothing: it raises a counter that the next search for a victim reads.
+/// Threads that share a lock for reading may do that together.
+pub trait LazyPromotion: Policy {
+    /// As [`Policy::hit`], with shared access.
+    fn hit_shared(&self, slot: Slot);
+}

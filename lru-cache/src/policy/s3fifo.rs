@@ -8,8 +8,8 @@
 //! Cost: ghosts for as many keys as the main queue holds. Defeated by: keys whose second use comes
 //! just after the small queue let them go, and loops.
 
-use super::{Policy, Slot, ghosts::Ghosts, slru::share};
-use crate::lists::{Lists, PerSlot};
+use super::{LazyPromotion, Policy, Slot, ghosts::Ghosts, slru::share};
+use crate::lists::{Lists, PerSlot, Uses};
 
 /// The small queue's share.
 const SMALL_PERCENT: u64 = 10;
@@ -22,7 +22,7 @@ const USES_MAX: u8 = 3;
 #[derive(Default)]
 pub struct S3Fifo {
     lists: Lists,
-    uses: PerSlot<u8>,
+    uses: Uses,
     hashes: PerSlot<u64>,
     ghosts: Ghosts,
     main_max: u64,
@@ -67,8 +67,7 @@ impl Policy for S3Fifo {
     }
 
     fn hit(&mut self, slot: Slot) {
-        let uses = self.uses.at(slot);
-        *uses = (*uses + 1).min(USES_MAX);
+        self.hit_shared(slot);
     }
 
     fn miss(&mut self, hash: u64) {
@@ -108,5 +107,11 @@ impl Policy for S3Fifo {
         }
         self.ghosts.check()?;
         self.lists.check(resident)
+    }
+}
+
+impl LazyPromotion for S3Fifo {
+    fn hit_shared(&self, slot: Slot) {
+        self.uses.raise(slot, USES_MAX);
     }
 }

@@ -12,14 +12,14 @@
 //! Cost: as CLOCK. Defeated by: recency. Entries visited once sit in front of the hand for a whole
 //! turn while recent ones are thrown out, so block traces with little popularity suffer.
 
-use super::{Policy, Slot};
-use crate::lists::{Lists, PerSlot};
+use super::{LazyPromotion, Policy, Slot};
+use crate::lists::{Lists, Uses};
 
 /// A hand that sifts a FIFO queue in place.
 #[derive(Default)]
 pub struct Sieve {
     queue: Lists,
-    visited: PerSlot<bool>,
+    visited: Uses,
     hand: Option<Slot>,
 }
 
@@ -33,7 +33,7 @@ impl Policy for Sieve {
     }
 
     fn hit(&mut self, slot: Slot) {
-        *self.visited.at(slot) = true;
+        self.hit_shared(slot);
     }
 
     fn victim(&mut self) -> Slot {
@@ -43,7 +43,7 @@ impl Policy for Sieve {
                 .or_else(|| self.queue.oldest(QUEUE))
                 .expect("a victim is asked of a cache that holds something");
             self.hand = self.queue.newer(candidate);
-            if !std::mem::take(self.visited.at(candidate)) {
+            if std::mem::take(self.visited.at(candidate)) == 0 {
                 self.queue.remove(candidate);
                 return candidate;
             }
@@ -52,7 +52,7 @@ impl Policy for Sieve {
 
     fn insert(&mut self, slot: Slot, _: u64, weight: u64) {
         self.queue.push(QUEUE, slot, weight);
-        *self.visited.at(slot) = false;
+        *self.visited.at(slot) = 0;
     }
 
     fn remove(&mut self, slot: Slot) {
@@ -67,6 +67,12 @@ impl Policy for Sieve {
             return Err("the hand points at a slot that is not in the queue".into());
         }
         self.queue.check(resident)
+    }
+}
+
+impl LazyPromotion for Sieve {
+    fn hit_shared(&self, slot: Slot) {
+        self.visited.raise(slot, 1);
     }
 }
 
