@@ -2,8 +2,11 @@
 
 mod ask;
 mod compare;
+mod console;
+mod pages;
 mod serve;
 mod tables;
+mod traffic;
 
 use std::process::ExitCode;
 
