@@ -9,6 +9,8 @@ pub mod meter;
 pub mod engine;
 pub mod store;
 pub mod sqs;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 
 pub use message::*;
 pub use meter::Reading;
