@@ -9,6 +9,8 @@ pub mod meter;
 pub mod engine;
 pub mod store;
 pub mod sqs;
+pub mod http;
+pub mod client;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 

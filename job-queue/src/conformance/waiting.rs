@@ -10,7 +10,7 @@ use super::*;
 use crate::limits::seconds;
 
 /// Far above what any answer takes, for consumers that nobody wakes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A consumer that waits; it is in line when this returns, or as good as.
 async fn waiting<F: Fixture>(

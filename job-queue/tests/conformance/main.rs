@@ -10,6 +10,12 @@ use job_queue::store::sqlite::Sqlite;
 use job_queue::Queues;
 use testkit::Suite;
 
+mod bugs;
+mod naive;
+
+use bugs::Bug;
+use naive::Naive;
+
 fn main() -> ExitCode {
     let mut suite = Suite::new();
     suite.answer("memory", promises, || async {
@@ -23,6 +29,11 @@ fn main() -> ExitCode {
         let queues = queues.expect("a new SQLite file");
         Store { queues, clock, directory: Some(directory) }
     });
+    // The wrong queues differ from this one by one line each, and this one is right.
+    suite.answer("naive", promises, || async { Naive::with(None) });
+    for &(bug, caught_by) in Bug::ALL {
+        suite.wrong(&bug.name(), caught_by, promises, move || async move { Naive::with(Some(bug)) });
+    }
     suite.run()
 }
 
