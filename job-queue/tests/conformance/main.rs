@@ -1,0 +1,58 @@
+//! Every answer against every promise, and every wrong queue against the promise that must catch
+//! it. A new answer is one line.
+
+use std::process::ExitCode;
+
+use job_queue::clock::Clock;
+use job_queue::conformance::{EPOCH_MS, Fixture, promises};
+use job_queue::store::memory::Memory;
+use job_queue::store::sqlite::Sqlite;
+use job_queue::Queues;
+use testkit::Suite;
+
+mod bugs;
+mod naive;
+
+use bugs::Bug;
+use naive::Naive;
+
+fn main() -> ExitCode {
+    let mut suite = Suite::new();
+    suite.answer("memory", promises, || async {
+        let clock = Clock::manual(EPOCH_MS);
+        Store { queues: Memory::new(clock.clone()), clock, directory: None }
+    });
+    suite.answer("sqlite", promises, || async {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let clock = Clock::manual(EPOCH_MS);
+        let queues = Sqlite::open(&directory.path().join("queues.db"), clock.clone()).await;
+        let queues = queues.expect("a new SQLite file");
+        Store { queues, clock, directory: Some(directory) }
+    });
+    // The wrong queues differ from this one by one line each, and this one is right.
+    suite.answer("naive", promises, || async { Naive::with(None) });
+    for &(bug, caught_by) in Bug::ALL {
+        suite.wrong(&bug.name(), caught_by, promises, move || async move { Naive::with(Some(bug)) });
+    }
+    suite.run()
+}
+
+/// A store on a clock of its own, and the directory it lives in.
+struct Store<Q> {
+    queues: Q,
+    clock: Clock,
+    #[allow(dead_code, reason = "held so that it is removed after the store")]
+    directory: Option<tempfile::TempDir>,
+}
+
+impl<Q: Queues> Fixture for Store<Q> {
+    type Queues = Q;
+
+    fn queues(&self) -> &Q {
+        &self.queues
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
