@@ -1,0 +1,3 @@
+//! The answers: where the stock is kept, and what keeps two buyers from taking the same unit.
+
+pub mod memory;
