@@ -19,6 +19,8 @@ pub mod order;
 pub mod lifecycle;
 pub mod audit;
 pub mod ledger;
+pub mod batch;
+pub mod backoff;
 pub mod answer;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -78,17 +78,17 @@ pub(super) async fn repeats_change_nothing<F: Fixture>(fixture: Arc<F>) -> Verdi
     let inventory = stocked(&*fixture, &[("pen", 10)]).await?;
     let sold = held(&inventory, order(&[("pen", 2)])).await?.id;
     let returned = held(&inventory, order(&[("pen", 3)])).await?.id;
-    held(&inventory, order(&[("pen", 1)])).await?;
+    held(&inventory, order(&[("pen", 4)])).await?;
     let first = confirm(&inventory, sold).await.map_err(failed)?;
     let again = confirm(&inventory, sold).await.map_err(failed)?;
     ensure!(first == again, "confirmed twice: {first:?}, then {again:?}");
     let now = numbers(&inventory, "pen").await?;
-    ensure!(now == (4, 4, 2), "2 of 10 were sold twice over: {now:?}");
+    ensure!(now == (1, 7, 2), "2 of 10 were sold twice over: {now:?}");
     let first = cancel(&inventory, returned).await.map_err(failed)?;
     let again = cancel(&inventory, returned).await.map_err(failed)?;
     ensure!(first == again, "cancelled twice: {first:?}, then {again:?}");
     let now = numbers(&inventory, "pen").await?;
-    ensure!(now == (7, 1, 2), "3 of 10 were given back twice over: {now:?}");
+    ensure!(now == (4, 4, 2), "3 of 10 were given back twice over: {now:?}");
     clean(&inventory).await
 }
 
