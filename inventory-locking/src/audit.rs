@@ -70,8 +70,7 @@ impl Audit {
 /// Judges a snapshot.
 pub fn judge(snapshot: impl IntoIterator<Item = (Sku, Totals)>, overdue: u64) -> Audit {
     let (items, available, held, sold) = (0, 0, 0, 0);
-    let mut audit =
-        Audit { items, available, held, sold, overdue, broken: 0, drifts: Vec::new() };
+    let mut audit = Audit { items, available, held, sold, overdue, broken: 0, drifts: Vec::new() };
     for (sku, totals) in snapshot {
         audit.items += 1;
         audit.available += totals.available;
@@ -136,9 +135,6 @@ mod tests {
         assert_eq!(names(Totals { received: 11, ..right.clone() }), ["I2"]);
         assert_eq!(names(Totals { held_by_reservations: 2, ..right.clone() }), ["I4"]);
         assert_eq!(names(Totals { sold_by_reservations: 1, ..right.clone() }), ["I4"]);
-        assert_eq!(
-            names(Totals { available: -1, received: 4, ..right }),
-            ["I1", "oversold"]
-        );
+        assert_eq!(names(Totals { available: -1, received: 4, ..right }), ["I1", "oversold"]);
     }
 }

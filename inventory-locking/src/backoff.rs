@@ -21,7 +21,7 @@ pub const GROW: f64 = 1.5;
 pub const SHRINK: f64 = 0.903_6;
 
 /// The longest window. Beyond it a waiting customer would rather be told that it is busy.
-pub const WINDOW_US_MAX: u64 = 100_000;
+pub const WINDOW_US_MAX: u64 = 400_000;
 
 /// The most attempts for one request. More would turn contention into latency without end.
 pub const ATTEMPTS_MAX: u32 = 8;

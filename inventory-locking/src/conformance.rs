@@ -37,34 +37,128 @@ pub trait Fixture: Send + Sync + 'static {
 /// What every inventory promises.
 pub fn promises<F: Fixture>() -> Vec<Promise<F>> {
     vec![
-        promise!(F, a_new_item_is_all_available, "What was put in stock is available, and nothing is held or sold."),
+        promise!(
+            F,
+            a_new_item_is_all_available,
+            "What was put in stock is available, and nothing is held or sold."
+        ),
         promise!(F, the_last_unit_sells_and_not_one_more, "Exactly what is there can be reserved."),
         promise!(F, a_cart_is_all_or_nothing, "A cart holds every line or none."),
-        promise!(F, a_refusal_changes_nothing, "A refused reservation leaves no trace, however often it is repeated."),
-        promise!(F, errors_are_told_apart, "Sold out, unknown, wrong: each failure has its own name and numbers."),
+        promise!(
+            F,
+            a_refusal_changes_nothing,
+            "A refused reservation leaves no trace, however often it is repeated."
+        ),
+        promise!(
+            F,
+            errors_are_told_apart,
+            "Sold out, unknown, wrong: each failure has its own name and numbers."
+        ),
         promise!(F, confirm_sells_what_was_held, "A confirmed hold is sold, once."),
         promise!(F, cancel_gives_back_what_was_held, "A cancelled hold is available again, once."),
-        promise!(F, each_reservation_ends_once, "A reservation that ended in one way cannot end in another."),
-        promise!(F, repeats_change_nothing, "Confirming or cancelling twice is confirming or cancelling once."),
-        promise!(F, an_expired_hold_frees_its_stock_without_a_sweeper, "At its deadline a hold is worth nothing, whoever has noticed."),
-        promise!(F, a_late_confirm_is_refused, "A hold can be confirmed before its deadline, and not at it."),
-        promise!(F, an_expired_hold_stays_expired, "Nothing revives a hold: no extension, no confirmation, no sweeper."),
+        promise!(
+            F,
+            each_reservation_ends_once,
+            "A reservation that ended in one way cannot end in another."
+        ),
+        promise!(
+            F,
+            repeats_change_nothing,
+            "Confirming or cancelling twice is confirming or cancelling once."
+        ),
+        promise!(
+            F,
+            an_expired_hold_frees_its_stock_without_a_sweeper,
+            "At its deadline a hold is worth nothing, whoever has noticed."
+        ),
+        promise!(
+            F,
+            a_late_confirm_is_refused,
+            "A hold can be confirmed before its deadline, and not at it."
+        ),
+        promise!(
+            F,
+            an_expired_hold_stays_expired,
+            "Nothing revives a hold: no extension, no confirmation, no sweeper."
+        ),
         promise!(F, extend_moves_the_deadline, "An extension counts from now."),
-        promise!(F, the_sweeper_releases_each_hold_once, "The sweeper gives back overdue holds, each once, and nothing else."),
-        promise!(F, same_key_same_reservation, "A repeated request gets the reservation of the first, and takes nothing."),
-        promise!(F, a_reused_key_is_refused, "A key that comes with another request is a mistake, not a repeat."),
-        promise!(F, a_refusal_is_not_remembered, "A key whose request was refused can succeed later."),
-        promise!(F, a_restock_with_a_key_counts_once, "A delivery booked twice under one key arrives once."),
-        promise!(F, an_edit_needs_the_current_version, "Who edits what somebody else has changed is told, and changes nothing."),
-        promise!(F, every_change_moves_the_version, "No two different states of an item share a version."),
-        promise!(F, a_count_never_takes_what_is_promised, "A correction cannot go below what is held."),
-        promise!(F, agrees_with_the_model, "Every result of a random history equals the pure ledger's."),
-        promise!(F, concurrent_buyers_never_oversell, "Many buyers on many servers get exactly what is there.").on_many_threads(),
-        promise!(F, concurrent_repeats_reserve_once, "A request sent many times at once has one effect.").on_many_threads(),
-        promise!(F, confirm_and_cancel_race_to_one_winner, "Of a confirmation and a cancellation at once, one wins.").on_many_threads(),
-        promise!(F, opposite_carts_do_not_deadlock, "Carts that name the same SKUs in opposite order all come to an end.").on_many_threads(),
-        promise!(F, editors_never_overwrite_each_other, "Of many edits of one version, one wins.").on_many_threads(),
-        promise!(F, the_audit_is_clean_at_every_moment, "A snapshot taken in the middle of the rush adds up.").on_many_threads(),
+        promise!(
+            F,
+            the_sweeper_releases_each_hold_once,
+            "The sweeper gives back overdue holds, each once, and nothing else."
+        ),
+        promise!(
+            F,
+            same_key_same_reservation,
+            "A repeated request gets the reservation of the first, and takes nothing."
+        ),
+        promise!(
+            F,
+            a_reused_key_is_refused,
+            "A key that comes with another request is a mistake, not a repeat."
+        ),
+        promise!(
+            F,
+            a_refusal_is_not_remembered,
+            "A key whose request was refused can succeed later."
+        ),
+        promise!(
+            F,
+            a_restock_with_a_key_counts_once,
+            "A delivery booked twice under one key arrives once."
+        ),
+        promise!(
+            F,
+            an_edit_needs_the_current_version,
+            "Who edits what somebody else has changed is told, and changes nothing."
+        ),
+        promise!(
+            F,
+            every_change_moves_the_version,
+            "No two different states of an item share a version."
+        ),
+        promise!(
+            F,
+            a_count_never_takes_what_is_promised,
+            "A correction cannot go below what is held."
+        ),
+        promise!(
+            F,
+            agrees_with_the_model,
+            "Every result of a random history equals the pure ledger's."
+        ),
+        promise!(
+            F,
+            concurrent_buyers_never_oversell,
+            "Many buyers on many servers get exactly what is there."
+        )
+        .on_many_threads(),
+        promise!(
+            F,
+            concurrent_repeats_reserve_once,
+            "A request sent many times at once has one effect."
+        )
+        .on_many_threads(),
+        promise!(
+            F,
+            confirm_and_cancel_race_to_one_winner,
+            "Of a confirmation and a cancellation at once, one wins."
+        )
+        .on_many_threads(),
+        promise!(
+            F,
+            opposite_carts_do_not_deadlock,
+            "Carts that name the same SKUs in opposite order all come to an end."
+        )
+        .on_many_threads(),
+        promise!(F, editors_never_overwrite_each_other, "Of many edits of one version, one wins.")
+            .on_many_threads(),
+        promise!(
+            F,
+            the_audit_is_clean_at_every_moment,
+            "A snapshot taken in the middle of the rush adds up."
+        )
+        .on_many_threads(),
     ]
 }
 
@@ -134,10 +228,7 @@ async fn held<I: Inventory>(inventory: &I, order: Order) -> Result<Reservation, 
     reserve(inventory, order).await.map(|grant| grant.reservation).map_err(failed)
 }
 
-async fn confirm<I: Inventory>(
-    inventory: &I,
-    id: ReservationId,
-) -> Result<Reservation, Error> {
+async fn confirm<I: Inventory>(inventory: &I, id: ReservationId) -> Result<Reservation, Error> {
     patiently(|| inventory.confirm(id)).await
 }
 

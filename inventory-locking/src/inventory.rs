@@ -293,14 +293,15 @@ impl Error {
         Self::Invalid { field: field.into(), reason: reason.into() }
     }
 
-    pub(crate) fn unavailable(
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn unavailable(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Unavailable { what: source.to_string(), source: Some(Box::new(source)) }
     }
 
     /// A store that holds what this program cannot have written.
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {
-        Self::Unavailable { what: format!("the stored data is damaged: {}", what.into()), source: None }
+        Self::Unavailable {
+            what: format!("the stored data is damaged: {}", what.into()),
+            source: None,
+        }
     }
 }

@@ -241,9 +241,7 @@ impl Ledger {
         let Some(key) = &order.key else { return Ok(None) };
         match self.keys.get(key) {
             None => Ok(None),
-            Some(Made::Reservation(id))
-                if order.is_repeat_of(&self.reservations[id].order) =>
-            {
+            Some(Made::Reservation(id)) if order.is_repeat_of(&self.reservations[id].order) => {
                 Ok(Some(*id))
             }
             Some(_) => Err(Error::KeyReused(key.clone())),
@@ -276,7 +274,8 @@ impl Ledger {
         };
         if forgotten.state == State::Confirmed {
             for line in forgotten.order.lines.iter() {
-                let stock = self.items.get_mut(&line.sku).expect("a reserved item is never removed");
+                let stock =
+                    self.items.get_mut(&line.sku).expect("a reserved item is never removed");
                 stock.sold_forgotten += line.quantity;
             }
         }

@@ -22,6 +22,9 @@ pub mod ledger;
 pub mod batch;
 pub mod backoff;
 pub mod answer;
+pub mod sweeper;
+mod problems;
+pub mod http;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 

@@ -15,9 +15,7 @@ const CROWD: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Runs the tasks to their end, or says that they hang.
-async fn all<T: Send + 'static>(
-    mut tasks: JoinSet<Result<T, Broken>>,
-) -> Result<Vec<T>, Broken> {
+async fn all<T: Send + 'static>(mut tasks: JoinSet<Result<T, Broken>>) -> Result<Vec<T>, Broken> {
     let joining = async {
         let mut done = Vec::new();
         while let Some(task) = tasks.join_next().await {
@@ -53,10 +51,8 @@ pub(super) async fn concurrent_buyers_never_oversell<F: Fixture>(fixture: Arc<F>
             Ok((granted, refused))
         });
     }
-    let (granted, refused) = all(tasks)
-        .await?
-        .into_iter()
-        .fold((0, 0), |sum, buyer| (sum.0 + buyer.0, sum.1 + buyer.1));
+    let (granted, refused) =
+        all(tasks).await?.into_iter().fold((0, 0), |sum, buyer| (sum.0 + buyer.0, sum.1 + buyer.1));
     let now = numbers(&*servers[0], "hot").await?;
     ensure!(granted <= stock, "{granted} of {stock} were granted, {refused} refused");
     ensure!(now == (stock - granted, granted, 0), "{granted} were granted, the stock is {now:?}");

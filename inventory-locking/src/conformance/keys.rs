@@ -29,7 +29,8 @@ pub(super) async fn same_key_same_reservation<F: Fixture>(fixture: Arc<F>) -> Ve
         "a repeat after the confirmation got {late:?}, not what was granted"
     );
     fixture.advance_ms(10 * MINUTE_MS).await;
-    let other = reserve(&servers[0], keyed("other", &[("a", 1), ("b", 2)])).await.map_err(failed)?;
+    let other =
+        reserve(&servers[0], keyed("other", &[("a", 1), ("b", 2)])).await.map_err(failed)?;
     ensure!(other.reservation.id != id && !other.replayed, "another key is another wish");
     let none = reserve(&servers[0], order(&[("a", 1)])).await.map_err(failed)?;
     ensure!(none.reservation.id != other.reservation.id, "no key is no repeat");
@@ -84,7 +85,10 @@ pub(super) async fn a_restock_with_a_key_counts_once<F: Fixture>(fixture: Arc<F>
     ensure!(item.available == 9, "and four on tuesday: {item:?}");
     for (name, quantity) in [("pen", 3), ("ink", 4)] {
         let reused = servers[0].restock(&sku(name), delivery("monday", quantity)).await;
-        ensure!(matches!(reused, Err(Error::KeyReused(_))), "monday, {quantity} {name}: {reused:?}");
+        ensure!(
+            matches!(reused, Err(Error::KeyReused(_))),
+            "monday, {quantity} {name}: {reused:?}"
+        );
     }
     ensure!(numbers(&servers[1], "ink").await? == (1, 0, 0), "no ink arrived");
     clean(&servers[0]).await

@@ -150,7 +150,10 @@ pub(super) async fn extend_moves_the_deadline<F: Fixture>(fixture: Arc<F>) -> Ve
     fixture.advance_ms(MINUTE_MS / 2).await;
     let extended = inventory.extend(granted.id, 2 * MINUTE_MS).await.map_err(failed)?;
     let until_ms = extended.expires_at_ms - granted.granted_at_ms;
-    ensure!(until_ms == MINUTE_MS / 2 + 2 * MINUTE_MS, "extended until {until_ms} ms after it began");
+    ensure!(
+        until_ms == MINUTE_MS / 2 + 2 * MINUTE_MS,
+        "extended until {until_ms} ms after it began"
+    );
     fixture.advance_ms(2 * MINUTE_MS - 1).await;
     let read = inventory.reservation(granted.id).await.map_err(failed)?;
     ensure!(read.state == State::Held, "a millisecond before the new deadline: {read:?}");

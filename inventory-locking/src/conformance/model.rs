@@ -39,9 +39,8 @@ fn random_event(rng: &mut fastrand::Rng, made: usize) -> Event {
         10..13 if made > 0 => Event::Cancel(any(rng)),
         13 if made > 0 => Event::Extend(any(rng), rng.u64(0..100)),
         _ => {
-            let cart: Vec<_> = (0..rng.usize(1..4))
-                .map(|_| (NAMES[rng.usize(0..3)], rng.u64(1..4)))
-                .collect();
+            let cart: Vec<_> =
+                (0..rng.usize(1..4)).map(|_| (NAMES[rng.usize(0..3)], rng.u64(1..4))).collect();
             let key = rng.bool().then(|| key(&format!("wish-{}", rng.u8(0..12))));
             Event::Reserve(Order { key, ttl_ms: rng.u64(1..3) * 40, ..order(&cart) })
         }
@@ -103,7 +102,9 @@ impl<I: Inventory> Lockstep<'_, I> {
         };
         let model = self.ledger.act(model_id, action, self.now_ms);
         let say = |result: Result<Reservation, Error>| match result {
-            Ok(after) => format!("{:?} for {} ms", after.state, after.expires_at_ms - after.granted_at_ms),
+            Ok(after) => {
+                format!("{:?} for {} ms", after.state, after.expires_at_ms - after.granted_at_ms)
+            }
             Err(error) => named::<()>(&Err(error)),
         };
         (say(real), say(model))

@@ -20,7 +20,10 @@ pub(super) async fn the_last_unit_sells_and_not_one_more<F: Fixture>(fixture: Ar
     for (quantity, left) in [(3, 7), (1, 6), (5, 1)] {
         held(&inventory, order(&[("pen", quantity)])).await?;
         let now = numbers(&inventory, "pen").await?;
-        ensure!(now == (left, 10 - left, 0), "{quantity} were held, {left} should be left: {now:?}");
+        ensure!(
+            now == (left, 10 - left, 0),
+            "{quantity} were held, {left} should be left: {now:?}"
+        );
     }
     let two = reserve(&inventory, order(&[("pen", 2)])).await;
     ensure!(
@@ -150,10 +153,7 @@ pub(super) async fn every_change_moves_the_version<F: Fixture>(fixture: Arc<F>) 
     look("a hold").await?;
     cancel(&inventory, second).await.map_err(failed)?;
     look("a cancellation").await?;
-    inventory
-        .restock(&sku("pen"), Restock { key: None, quantity: 1 })
-        .await
-        .map_err(failed)?;
+    inventory.restock(&sku("pen"), Restock { key: None, quantity: 1 }).await.map_err(failed)?;
     look("a restock").await?;
     inventory.set_on_hand(&sku("pen"), 9, None).await.map_err(failed)?;
     look("a count").await?;

@@ -26,7 +26,12 @@ fn main() -> ExitCode {
     // The wrong inventories differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { Naive::with(None) });
     for (bug, caught_by) in Bug::ALL {
-        suite.wrong(&bug.name(), caught_by, promises, move || async move { Naive::with(Some(bug)) });
+        suite.wrong(
+            &bug.name(),
+            caught_by,
+            promises,
+            move || async move { Naive::with(Some(bug)) },
+        );
     }
     suite.run()
 }

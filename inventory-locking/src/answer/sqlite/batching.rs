@@ -160,7 +160,10 @@ fn write(
 
 fn twin_of(order: &Order) -> Error {
     let key = order.key.as_ref().map_or("", Key::as_str);
-    Error::Busy { what: format!("another request with the key {key} is in flight"), retry_after_ms: 1 }
+    Error::Busy {
+        what: format!("another request with the key {key} is in flight"),
+        retry_after_ms: 1,
+    }
 }
 
 /// The verdicts, with the stock of each SKU read once and written once.

@@ -59,9 +59,8 @@ fn attempt(
 ) -> Result<Option<Grant>, Error> {
     metrics::counter!("inventory_attempts_total").increment(1);
     let Some(read) = read(connection, order, clock)? else { return Ok(None) };
-    let tx = connection.transaction_with_behavior(
-        group_commit::rusqlite::TransactionBehavior::Immediate,
-    )?;
+    let tx = connection
+        .transaction_with_behavior(group_commit::rusqlite::TransactionBehavior::Immediate)?;
     if let Some(reservation) = rows::made_before(&tx, order)? {
         return Ok(Some(Grant { reservation, replayed: true }));
     }
@@ -111,9 +110,8 @@ fn read(
     }
     drop(snapshot);
     let Some(short) = short else { return Ok(Some(read)) };
-    let tx = connection.transaction_with_behavior(
-        group_commit::rusqlite::TransactionBehavior::Immediate,
-    )?;
+    let tx = connection
+        .transaction_with_behavior(group_commit::rusqlite::TransactionBehavior::Immediate)?;
     let released = rows::release_overdue(&tx, clock.now_ms(), u32::MAX)?;
     tx.commit()?;
     if released > 0 { Ok(None) } else { Err(short) }

@@ -37,8 +37,7 @@ pub(super) fn signed(number: u64) -> i64 {
 
 fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
-    u64::try_from(number)
-        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
 pub(super) fn load(tx: &Connection, sku: &Sku) -> Result<Option<Item>, Error> {
@@ -80,9 +79,9 @@ fn receive(tx: &Connection, sku: &Sku, delta: i64, key: Option<&Key>) -> Result<
 pub(super) fn restock(tx: &Connection, sku: &Sku, restock: &Restock) -> Result<Item, Error> {
     if let Some(key) = &restock.key {
         let sql = "SELECT sku, delta FROM receipts WHERE key = ?1";
-        let earlier = tx.prepare_cached(sql)?.query_row([key.as_str()], |row| {
-            Ok((row.get::<_, String>(0)?, unsigned(row, 1)?))
-        });
+        let earlier = tx
+            .prepare_cached(sql)?
+            .query_row([key.as_str()], |row| Ok((row.get::<_, String>(0)?, unsigned(row, 1)?)));
         if let Some(earlier) = earlier.optional()? {
             return match earlier.0 == sku.as_str() && earlier.1 == restock.quantity {
                 true => known(tx, sku),
@@ -118,8 +117,7 @@ pub(super) fn set_on_hand(
 }
 
 fn change_available(tx: &Connection, sku: &Sku, delta: i64) -> Result<(), Error> {
-    let sql =
-        "UPDATE stock SET available = available + ?2, version = version + 1 WHERE sku = ?1";
+    let sql = "UPDATE stock SET available = available + ?2, version = version + 1 WHERE sku = ?1";
     tx.prepare_cached(sql)?.execute(params![sku.as_str(), delta])?;
     Ok(())
 }
@@ -157,8 +155,7 @@ pub(super) fn find(tx: &Connection, id: ReservationId) -> Result<Option<Reservat
     let found = tx.prepare_cached(sql)?.query_row([id.0.as_bytes()], read).optional()?;
     let Some((state, key, ttl_ms, granted_at_ms, expires_at_ms)) = found else { return Ok(None) };
     let state = State::from_code(state).ok_or_else(|| Error::corrupt("a state"))?;
-    let order =
-        Order { key: key.as_deref().map(Key::stored), lines: lines(tx, id)?, ttl_ms };
+    let order = Order { key: key.as_deref().map(Key::stored), lines: lines(tx, id)?, ttl_ms };
     Ok(Some(Reservation { id, state, order, granted_at_ms, expires_at_ms }))
 }
 
