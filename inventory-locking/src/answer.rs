@@ -1,0 +1,4 @@
+//! The answers: where the stock is kept, and what keeps two buyers from taking the same unit.
+
+pub mod memory;
+pub mod sqlite;

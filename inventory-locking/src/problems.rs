@@ -1,0 +1,68 @@
+//! Every error as the problem document its caller can act on.
+//!
+//! Sold out is a 409 that says what is there; expired is a 410, for nothing brings it back; too
+//! much at once is a 503 with `Retry-After` and never "sold out", because a shop that says so
+//! loses a customer it could have served.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::http::header::{ETAG, HeaderValue};
+use service::problem::Place;
+use service::{ETag, Problem};
+
+use crate::inventory::Error;
+
+/// When to ask again after the store did not answer.
+const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = error.to_string();
+        let of = |status, kind: &'static str, title: &'static str| {
+            Problem::of(status, format!("urn:problem:{kind}"), title).detail(detail.clone())
+        };
+        match error {
+            Error::Invalid { field, reason } => Problem::invalid(format!("/{field}"), reason),
+            Error::UnknownSku(sku) => of(StatusCode::NOT_FOUND, "unknown-sku", "Unknown SKU")
+                .extension("sku", sku.as_str()),
+            Error::UnknownReservation(_) => {
+                of(StatusCode::NOT_FOUND, "unknown-reservation", "Unknown reservation")
+            }
+            Error::Exists(_) => of(StatusCode::CONFLICT, "item-exists", "The item exists"),
+            Error::SoldOut { sku, requested, available } => {
+                of(StatusCode::CONFLICT, "sold-out", "Sold out")
+                    .extension("sku", sku.as_str())
+                    .extension("requested", requested)
+                    .extension("available", available)
+            }
+            Error::Conflict { current, .. } => {
+                let etag = HeaderValue::try_from(ETag(current).to_string());
+                of(StatusCode::PRECONDITION_FAILED, "stale-version", "The item has changed")
+                    .at(Place::Header("If-Match".to_owned()), "does not hold")
+                    .header(ETAG, etag.expect("digits in quotes are a header value"))
+            }
+            Error::BelowHeld { held, .. } => {
+                of(StatusCode::CONFLICT, "below-held", "More is promised than would be left")
+                    .field("/on_hand", format!("must be at least {held}"))
+                    .extension("held", held)
+            }
+            Error::Expired(_) => of(StatusCode::GONE, "expired", "The reservation has expired"),
+            Error::Ended { state, .. } => {
+                of(StatusCode::CONFLICT, "ended", "The reservation has ended")
+                    .extension("state", state.as_str())
+            }
+            Error::KeyReused(_) => service::idempotency::reused_key(),
+            Error::Busy { retry_after_ms, .. } => {
+                of(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many at once")
+                    .retry_after(Duration::from_millis(retry_after_ms))
+            }
+            Error::Unavailable { .. } => {
+                tracing::error!(error = %detail, "the store did not answer");
+                of(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The store did not answer")
+                    .detail("it may have been done: repeat it with the same Idempotency-Key")
+                    .retry_after(UNAVAILABLE_RETRY)
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The service as its clients and its operators meet it.
+
+mod client;
+mod http;
+mod crash;
