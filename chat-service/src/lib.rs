@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Chat.
+pub mod ids;
+pub mod chat;
+mod conversation;
+pub mod store;
