@@ -26,13 +26,13 @@ use crate::chat::{
     APPEND_MAX, Appended, Error, Moved, NewMessage, Page, PageLimit, Store, Summaries,
 };
 use crate::hub::Handle;
-use crate::ids::{ClientId, ConversationId, DeviceId, Seq, UserId};
-use crate::mailbox::{SessionId, Taken};
+use crate::ids::{ClientId, ConversationId, Seq, UserId};
+use crate::mailbox::Taken;
 use crate::node::Node;
 use crate::protocol::{ClientFrame, CloseCode, Resume, ServerFrame};
 use crate::session::{Read, Session, Verdict};
 
-pub use opening::SOCKET_BUFFER_BYTES;
+pub(crate) use opening::SOCKET_BUFFER_BYTES;
 
 /// Conversations with an acknowledgement that waits to be stored. Above it the client is told to
 /// acknowledge again; it is cumulative, so nothing is lost.
@@ -130,13 +130,14 @@ impl<S: Store, B: Bus> Connection<S, B> {
                 return end;
             }
             let may_take = self.unsent.len() < APPEND_MAX;
+            let deadline = self.deadline();
             let step = tokio::select! {
                 biased;
                 () = closing.cancelled() => Step::Closing,
                 Some(done) = self.doing.next(), if !self.doing.is_empty() => Step::Done(done),
                 taken = handle.take() => Step::Mail(taken),
                 frame = self.socket.next(), if may_take => Step::Frame(frame),
-                () = tokio::time::sleep_until(self.deadline()) => Step::Timer,
+                () = tokio::time::sleep_until(deadline) => Step::Timer,
             };
             let outcome = match step {
                 Step::Closing => Err(End::Close(CloseCode::GoingAway)),

@@ -21,16 +21,16 @@ use crate::mailbox::{Live, Mailbox, Notice, SessionId};
 use crate::protocol::CloseCode;
 
 /// Member lists kept. Above it some are dropped and read again when needed.
-pub const MEMBER_LISTS_MAX: usize = 65_536;
+pub(crate) const MEMBER_LISTS_MAX: usize = 65_536;
 /// Receipts and typing are told in conversations up to this size: in larger ones everybody would
 /// hear everybody, which grows with the square.
-pub const TALKATIVE_MEMBERS_MAX: usize = 64;
+pub(crate) const TALKATIVE_MEMBERS_MAX: usize = 64;
 /// Events that wait for one member list to be read. Above it they become one `Moved`.
 const WAITING_MAX: usize = 256;
 /// Pause before a member list is asked for again when the store failed.
 const RELOAD_PAUSE: Duration = Duration::from_millis(200);
 /// Most connections of one user on this server.
-pub const CONNECTIONS_PER_USER_MAX: usize = 16;
+pub(crate) const CONNECTIONS_PER_USER_MAX: usize = 16;
 
 /// A connection, as the hub sees it.
 pub(crate) struct Handle {
@@ -110,10 +110,6 @@ impl<S: Store> Hub<S> {
     pub(crate) fn online(&self, users: &[UserId]) -> Vec<UserId> {
         let sessions = self.sessions.read();
         users.iter().filter(|user| sessions.contains_key(*user)).cloned().collect()
-    }
-
-    pub(crate) fn connections(&self) -> usize {
-        self.sessions.read().values().map(Vec::len).sum()
     }
 
     pub(crate) fn watch(&self, handle: &Arc<Handle>, users: &[UserId]) {

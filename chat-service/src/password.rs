@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use crate::chat::Error;
 
 /// Shortest password.
-pub const PASSWORD_BYTES_MIN: usize = 8;
+pub(crate) const PASSWORD_BYTES_MIN: usize = 8;
 /// Longest password; more would be hashing work for nothing.
-pub const PASSWORD_BYTES_MAX: usize = 128;
+pub(crate) const PASSWORD_BYTES_MAX: usize = 128;
 /// Hashes worked on at once.
 const AT_ONCE_MAX: usize = 2;
 /// Longest wait for a place. After it the answer is 503.
@@ -25,7 +25,7 @@ const WAITING_MAX: usize = 64;
 
 /// Hashes and verifies.
 #[derive(Clone)]
-pub struct Passwords {
+pub(crate) struct Passwords {
     argon2: Argon2<'static>,
     working: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
@@ -52,7 +52,7 @@ impl Passwords {
 
     /// The least argon2 allows: for tests and load generators that make thousands of users. The
     /// hash says which parameters made it, so one made this way still verifies later.
-    pub fn cheap() -> Self {
+    pub(crate) fn cheap() -> Self {
         Self::new(Params::new(Params::MIN_M_COST, 1, 1, None).expect("the minimum is allowed"))
     }
 
@@ -60,7 +60,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`Error::Invalid`] naming `password`, [`Error::Unavailable`] when too many wait.
-    pub async fn hash(&self, password: &str) -> Result<String, Error> {
+    pub(crate) async fn hash(&self, password: &str) -> Result<String, Error> {
         let bytes = password.len();
         if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&bytes) {
             let reason =
@@ -80,7 +80,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when too many wait.
-    pub async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, Error> {
+    pub(crate) async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, Error> {
         if password.len() > PASSWORD_BYTES_MAX {
             return Ok(false);
         }

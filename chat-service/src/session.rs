@@ -11,7 +11,7 @@
 //! - never more is pushed than there is credit for
 //! - a conversation that has more than was pushed is in `behind`: nothing waits unnoticed
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::chat::{Message, PAGE_MESSAGES_MAX, Page, Summary};
@@ -22,7 +22,7 @@ use crate::protocol::{CREDIT_MAX, Resume};
 /// Messages read at once for a conversation that is behind. Small, so that a long backlog in one
 /// conversation does not keep the others waiting, and a page is encoded in well under a
 /// millisecond.
-pub const CATCH_UP_PAGE: usize = 256;
+pub(crate) const CATCH_UP_PAGE: usize = 256;
 
 /// See the module.
 #[derive(Debug)]
@@ -186,11 +186,6 @@ impl Session {
     pub(crate) fn just_caught_up(&mut self) -> bool {
         let is_caught_up = self.behind.is_empty() && self.reading.is_none();
         !std::mem::replace(&mut self.announced, is_caught_up) && is_caught_up
-    }
-
-    /// The conversations followed.
-    pub(crate) fn followed(&self) -> HashSet<ConversationId> {
-        self.tracks.keys().copied().collect()
     }
 }
 

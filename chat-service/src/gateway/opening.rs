@@ -23,7 +23,7 @@ use crate::session::Session;
 use crate::token::{Claims, Rejected};
 
 /// Bytes a socket reads, and gathers before it writes, at once.
-pub const SOCKET_BUFFER_BYTES: usize = 4 * 1024;
+pub(crate) const SOCKET_BUFFER_BYTES: usize = 4 * 1024;
 
 /// A hello, as far as it matters after it was checked.
 struct Hello {
