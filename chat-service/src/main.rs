@@ -1,0 +1,110 @@
+//! The chat service: settings, store, bus, serve. And three ways to look at it: the demonstration
+//! (`demo`), a terminal client (`chat`), and a device that speaks lines of JSON (`device`).
+
+mod demo;
+mod terminal;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chat_service::bus::Bus;
+use chat_service::bus::local::Local;
+use chat_service::store::memory::Memory;
+use chat_service::store::sqlite::Sqlite;
+use chat_service::{Node, NodeSettings, Store, http};
+use clap::Parser;
+use service::{Clock, Readiness, ServerSettings, StoreUrl};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Messages arrive, once, in order, even when you were offline.
+#[derive(Parser)]
+#[command(name = "chat-service")]
+enum Command {
+    /// Serve the REST routes and the WebSocket
+    Serve(Settings),
+    /// Alice writes while Bob is offline, the server is killed, Bob comes back
+    Demo,
+    /// Chat in the terminal
+    Chat(terminal::Settings),
+}
+
+#[derive(clap::Args)]
+struct Settings {
+    #[command(flatten)]
+    server: ServerSettings,
+    /// Where the logs are kept: memory: | sqlite:PATH | postgres://...
+    #[arg(long, env = "CHAT_STORE", default_value = "sqlite:chat.db", value_name = "URL")]
+    store: StoreUrl,
+    /// How servers tell each other: local: (one server) | redis://...
+    #[arg(long, env = "CHAT_BUS", default_value = "local:", value_name = "URL")]
+    bus: String,
+    /// Messages per second and user
+    #[arg(long, env = "CHAT_SENDS_PER_SECOND", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    sends_per_second: u32,
+    /// New connections per minute and address; 0 for no limit, behind a proxy that limits
+    #[arg(long, env = "CHAT_CONNECTS_PER_MINUTE", default_value_t = 600,
+          value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    connects_per_minute: u32,
+    /// How long a client may take nothing before it is closed as slow
+    #[arg(long, env = "CHAT_SLOW_MS", default_value_t = 15_000,
+          value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    slow_ms: u64,
+    /// Hash passwords with the least work: for load generators, never for people
+    #[arg(long, hide = true)]
+    cheap_passwords: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Serve(settings) => serve(settings).await,
+        Command::Demo => demo::run().await,
+        Command::Chat(settings) => terminal::run(settings).await,
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    service::telemetry::init(&settings.server);
+    match settings.store.clone() {
+        StoreUrl::Memory => on_store(Memory::default(), settings).await,
+        StoreUrl::Sqlite(path) => on_store(Sqlite::open(&path).await?, settings).await,
+        other => Err(other.unsupported(&["memory:", "sqlite:PATH"]))?,
+    }
+}
+
+async fn on_store<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
+    match settings.bus.as_str() {
+        "local:" => on_bus(store, Local::default(), settings).await,
+        other => anyhow::bail!("--bus {other}: accepted here: local:"),
+    }
+}
+
+async fn on_bus<S: Store, B: Bus>(store: S, bus: B, settings: Settings) -> anyhow::Result<()> {
+    let shutdown = settings.server.shutdown()?;
+    let node_settings = NodeSettings {
+        sends_per_second: settings.sends_per_second,
+        send_burst: settings.sends_per_second.saturating_mul(5),
+        connects_per_minute: settings.connects_per_minute,
+        slow_ms: settings.slow_ms,
+        cheap_passwords: settings.cheap_passwords,
+        ..NodeSettings::default()
+    };
+    let (store, bus, clock) = (Arc::new(store), Arc::new(bus), Clock::system());
+    let node = Node::start(store, bus, clock, node_settings, shutdown.closing()).await?;
+    let router = http::router(node, Readiness::new(&shutdown));
+    let router = service::harden(router, settings.server.limits());
+    let listener = service::bind(settings.server.listen).await?;
+    tracing::info!("listening on http://{}", listener.local_addr()?);
+    service::serve_with(listener, router, shutdown, settings.server.connection_limits()).await;
+    Ok(())
+}
+
+/// A directory of its own for what must not be left behind.
+fn scratch() -> anyhow::Result<(tempfile::TempDir, PathBuf)> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("chat.db");
+    Ok((directory, file))
+}

@@ -1,0 +1,1 @@
+UPDATE members SET delivered = max(delivered, ?3) WHERE conversation = ?1 AND user = ?2;
