@@ -141,7 +141,7 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> LruCache<K, V, W, S> {
     }
 
     /// Makes an entry the newest.
-    #[inline]
+    #[inline(always)]
     fn touch(&mut self, cell: Cell) {
         let Some(Ends { newest, oldest }) = self.ends else { return };
         if cell == newest {
