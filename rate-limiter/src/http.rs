@@ -6,7 +6,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use service::{Json, Path, Problem, Readiness};
@@ -246,9 +245,8 @@ async fn put_policy<S: Store>(
 ) -> Result<Response, Problem> {
     let policy = Policy::new(&name, &spec)?;
     let body = Json(NamedPolicy::from(&policy));
-    let location = format!("/v1/policies/{name}");
     Ok(match registry.put(policy)? {
-        true => (StatusCode::CREATED, [(LOCATION, location)], body).into_response(),
+        true => (StatusCode::CREATED, body).into_response(),
         false => body.into_response(),
     })
 }
