@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::autoscale::{Aim, Look, Scaler};
 use super::job::{
     Context, Failure, Handler, JOB_ATTRIBUTE, NOT_BEFORE_ATTRIBUTE, ORIGIN_ATTRIBUTE, Policy,
     REASON_ATTRIBUTE,
@@ -172,6 +173,30 @@ impl<S: Source> Worker<S> {
     pub fn mean_job_ms(&self) -> f64 {
         let ended = self.state.jobs_ended.load(Ordering::Acquire).max(1);
         self.state.busy_us.load(Ordering::Acquire) as f64 / ended as f64 / 1_000.0
+    }
+
+    /// Looks at the backlog every `every` and changes the concurrency to what
+    /// [`autoscale`](super::autoscale) decides, until `stop`.
+    pub async fn autoscale(&self, aim: Aim, every: Duration, stop: CancellationToken) {
+        let mut scaler = Scaler::default();
+        while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+            let (mut backlog, mut oldest_age_ms) = (0, 0);
+            for lane in &self.settings.lanes {
+                // A look that fails is no look: nothing is decided on half of the lanes.
+                let Ok(depth) = self.source.depth(&lane.queue).await else { continue };
+                backlog += depth.ready;
+                if depth.ready > 0 {
+                    oldest_age_ms = oldest_age_ms.max(depth.oldest_age_ms.unwrap_or(0));
+                }
+            }
+            let look = Look { backlog, job_ms: self.mean_job_ms(), oldest_age_ms };
+            let before = self.state.concurrency.load(Ordering::Acquire);
+            let workers = scaler.decide(&aim, &look, before);
+            if workers != before {
+                tracing::info!(before, workers, backlog, oldest_age_ms, "scaled");
+                self.set_concurrency(workers);
+            }
+        }
     }
 
     /// Works until `stop` is cancelled, then drains.
