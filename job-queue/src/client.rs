@@ -3,6 +3,8 @@
 //! Trade-off: plain HTTP and a signature nobody checks, which is right for a queue of your own and
 //! wrong for Amazon's. For that, implement [`Source`](crate::worker::Source) with the AWS SDK.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use hyper::{Request, Uri};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -27,6 +30,8 @@ pub struct Client {
     pool: Pool<HttpConnector, Full<Bytes>>,
     endpoint: Uri,
     authorization: String,
+    urls: Arc<Mutex<HashMap<String, String>>>,
+    knows_lease_epochs: bool,
 }
 
 /// Why a call failed.
@@ -74,7 +79,34 @@ impl Client {
                 "AWS4-HMAC-SHA256 Credential=worker/20260101/{region}/sqs/aws4_request, \
                  SignedHeaders=host, Signature=0"
             ),
+            urls: Arc::default(),
+            knows_lease_epochs: true,
         })
+    }
+
+    /// For a server that is not this crate's: ask for nothing that only ours knows.
+    #[must_use]
+    pub fn of_another_server(self) -> Self {
+        Self { knows_lease_epochs: false, ..self }
+    }
+
+    pub(crate) fn knows_lease_epochs(&self) -> bool {
+        self.knows_lease_epochs
+    }
+
+    /// The address of a queue, asked once.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn queue_url(&self, queue: &str) -> Result<String, Error> {
+        if let Some(url) = self.urls.lock().get(queue) {
+            return Ok(url.clone());
+        }
+        let input = serde_json::json!({ "QueueName": queue });
+        let answer: Value = self.call("GetQueueUrl", &input).await?;
+        let url = answer["QueueUrl"].as_str().unwrap_or_default().to_owned();
+        self.urls.lock().insert(queue.to_owned(), url.clone());
+        Ok(url)
     }
 
     /// Calls an operation of the JSON protocol.

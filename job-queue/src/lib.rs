@@ -11,6 +11,7 @@ pub mod store;
 pub mod sqs;
 pub mod http;
 pub mod client;
+pub mod worker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 

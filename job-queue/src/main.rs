@@ -21,6 +21,10 @@ struct Arguments {
 enum Command {
     /// Serve queues to every SQS client
     Serve(cli::serve::Serve),
+    /// Make thumbnails: take jobs off a queue until told to stop
+    Work(cli::work::Work),
+    /// Make thumbnails of many images through the queue while workers are being killed
+    Demo(cli::demo::Demo),
     /// Print every queue in numbers: backlog, age, rates, latencies
     Stats(cli::operate::Stats),
     /// Look at the messages of a queue without receiving them
@@ -33,6 +37,8 @@ enum Command {
 async fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(serve) => serve.run().await,
+        Command::Work(work) => work.run().await,
+        Command::Demo(demo) => demo.run().await,
         Command::Stats(stats) => stats.run().await,
         Command::Peek(peek) => peek.run().await,
         Command::Redrive(redrive) => redrive.run().await,

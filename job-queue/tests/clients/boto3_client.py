@@ -81,7 +81,7 @@ check("it was received once", got["Attributes"]["ApproximateReceiveCount"] == "1
 check("its trace header is there", got["Attributes"]["AWSTraceHeader"] == "Root=1")
 check("an empty receive omits the key", "Messages" not in sqs.receive_message(QueueUrl=url))
 sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=got["ReceiptHandle"], VisibilityTimeout=0)
-again = sqs.receive_message(QueueUrl=url, MessageAttributeNames=["s.*"], MessageSystemAttributeNames=["ApproximateReceiveCount"])["Messages"][0]
+again = sqs.receive_message(QueueUrl=url, MessageAttributeNames=["s.*"], AttributeNames=["ApproximateReceiveCount"])["Messages"][0]
 check("given back, it comes again", again["Attributes"] == {"ApproximateReceiveCount": "2"})
 check("attributes are chosen by prefix", list(again["MessageAttributes"]) == ["s.x"])
 sqs.delete_message(QueueUrl=url, ReceiptHandle=got["ReceiptHandle"])
