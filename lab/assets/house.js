@@ -161,6 +161,7 @@ export function short(n) {
 
 /** Nanoseconds for people: `85 µs`, `1.2 ms`, `3.0 s`. */
 export function time(ns) {
+  if (ns === 0) return "0";
   if (ns < 1e6) return `${(ns / 1e3).toFixed(0)} µs`;
   if (ns < 1e9) return `${(ns / 1e6).toFixed(ns < 1e7 ? 1 : 0)} ms`;
   return `${(ns / 1e9).toFixed(1)} s`;
@@ -321,8 +322,9 @@ function theme(next) {
     // No storage: the choice lasts as long as the page.
   }
   const button = $("#theme");
-  say(button, { system: "Theme: auto", light: "Theme: light", dark: "Theme: dark" }[chosen]);
-  button.removeAttribute("aria-label");
+  const word = chosen === "system" ? "auto" : chosen;
+  say($("[data-theme-name]", button), word);
+  button.setAttribute("aria-label", `Theme: ${word}`);
 }
 
 const button = $("#theme");

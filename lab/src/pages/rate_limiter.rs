@@ -125,8 +125,9 @@ async fn start(
     let op = console.requests.op(&settings, POLICY);
     let per_s = settings.requests_per_s;
     now.settings = Some(settings);
-    console.tell(&now);
+    // Started before it is told: a page that shows the new settings has dropped the old figures.
     console.traffic.start(per_s, op);
+    console.tell(&now);
     Ok(StatusCode::NO_CONTENT)
 }
 
