@@ -195,7 +195,7 @@ const MARGIN = { left: 46, right: 8, top: 18, bottom: 22 };
  */
 export class TimeChart {
   constructor(place, options) {
-    this.options = { height: 200, windowMs: 60_000, format: short, ...options };
+    this.options = { height: 200, windowMs: 60_000, shortestMs: 10_000, format: short, ...options };
     this.points = [];
     this.marks = [];
     this.caption = el("figcaption", {}, el("b", {}, options.title));
@@ -242,10 +242,10 @@ export class TimeChart {
   }
 
   #draw() {
-    const { series, height, windowMs, format } = this.options;
+    const { series, height, windowMs, shortestMs, format } = this.options;
     const width = Math.max(240, this.drawing.parentElement.clientWidth);
     const last = this.points.at(-1);
-    const endMs = Math.max(last?.atMs ?? 0, Math.min(windowMs, 10_000));
+    const endMs = Math.max(last?.atMs ?? 0, shortestMs);
     const startMs = Math.max(0, endMs - windowMs);
     const highest = Math.max(0, ...this.points.flatMap(({ values }) => series.map(({ key }) => values[key] ?? 0)));
     const scale = niceScale(highest);

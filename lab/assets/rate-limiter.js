@@ -173,7 +173,7 @@ function state({ settings, redis_usable, redis_found, redis, faults }) {
   burstApplies();
   $("#faults").disabled = !(redis && settings?.store === "redis");
   const missing = `There is no Redis on this machine (${redis_found}): cargo x setup installs one.`;
-  say($("#redis"), redis ?? (redisUsable ? "Start traffic with the store Redis to use them." : missing));
+  say($("#redis"), redis ?? (redisUsable ? "They break the line to Redis: start traffic with that store first." : missing));
   for (const button of $$("[data-fault]")) {
     button.setAttribute("aria-pressed", String(faults.includes(button.dataset.fault)));
   }

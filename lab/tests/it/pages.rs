@@ -32,7 +32,7 @@ async fn traffic_is_seen_live_and_a_killed_redis_shows() {
     let Some(program) = browser::found() else { return };
     let lab = Lab::start().await;
     let mut tab = Tab::open(&program).await;
-    tab.resize(1280, 1180, false).await;
+    tab.resize(1280, 1130, false).await;
     tab.prefer("light").await;
     tab.goto(&lab.url("/rate-limiter/")).await;
     tab.wait("the page is told how things stand", "document.querySelector('#redis').textContent")
@@ -207,6 +207,36 @@ async fn a_question_shows_its_telling_and_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn a_question_is_told_to_its_end_with_its_verdict() {
+    let Some(program) = browser::found() else { return };
+    let lab = Lab::start().await;
+    let mut tab = Tab::open(&program).await;
+    tab.resize(1280, 1180, false).await;
+    let question = if is_for_the_readme() {
+        "rate-limiter/redis-dies"
+    } else {
+        "rate-limiter/window-edge-burst"
+    };
+    tab.goto(&lab.url("/questions")).await;
+    let article = format!("document.querySelector(\"[data-question='{question}']\")");
+    tab.eval(&format!("{article}.querySelector('[data-run]').click()")).await;
+    let verdict = format!("{article}.querySelector('[data-verdict]').textContent");
+    tab.wait("its verdict", &format!("{verdict}.includes('expectations held')")).await;
+    let words =
+        format!("[...{article}.querySelectorAll('[data-log] dt')].map((dt) => dt.textContent)");
+    let words = tab.eval(&words).await;
+    for word in ["scene", "holds", "because"] {
+        assert!(words.as_array().unwrap().contains(&json!(word)), "{words}");
+    }
+    let passed = format!("{article}.querySelector('[data-verdict]').classList.contains('allowed')");
+    assert_eq!(tab.eval(&passed).await, !words.as_array().unwrap().contains(&json!("BROKEN")));
+    assert_eq!(tab.eval(&format!("{article}.querySelector('details').open")).await, true);
+    tab.eval(&format!("{article}.scrollIntoView()")).await;
+    tab.screenshot("question-told.png").await;
+    tab.must_be_clean(&lab.url("")).await;
+}
+
+#[tokio::test]
 async fn every_page_fits_a_phone_in_both_themes_and_names_its_controls() {
     let Some(program) = browser::found() else { return };
     let lab = Lab::start().await;
@@ -254,7 +284,8 @@ async fn axe(tab: &mut Tab, page: &str) {
     tab.eval(&format!("void function () {{ {script} }}.call(window)")).await;
     let serious = tab
         .eval(
-            "axe.run().then(({ violations }) => violations\
+            "axe.run().then(({ passes, violations }) => (passes.length ? violations : [{ impact: \
+             'serious', id: 'nothing was checked', nodes: [] }])\
              .filter(({ impact }) => impact === 'serious' || impact === 'critical')\
              .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`))",
         )

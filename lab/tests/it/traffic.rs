@@ -84,9 +84,10 @@ async fn traffic_is_real_is_limited_and_ends_when_nobody_watches() {
     assert!(counted.is_some(), "{metrics}");
 
     drop(events);
-    // Looking would be watching, so the proof that it ended is what a page is told when it opens
-    // after the time in which it must have ended.
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    testkit::wait_until("the traffic ended", crate::running::LIMIT, || async {
+        lab.json("GET", TRAFFIC, None).await.1 == json!({ "running": false })
+    })
+    .await;
     let mut events = Events::of(lab.open("GET", EVENTS, &[], None).await);
     let stopped = events.until("the end", |event| event["kind"] == "stopped").await;
     assert_eq!(stopped["why"], "nobody was watching");
