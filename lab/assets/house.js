@@ -161,6 +161,7 @@ export function short(n) {
 
 /** Nanoseconds for people: `85 µs`, `1.2 ms`, `3.0 s`. */
 export function time(ns) {
+  if (ns === 0) return "0";
   if (ns < 1e6) return `${(ns / 1e3).toFixed(0)} µs`;
   if (ns < 1e9) return `${(ns / 1e6).toFixed(ns < 1e7 ? 1 : 0)} ms`;
   return `${(ns / 1e9).toFixed(1)} s`;
@@ -194,7 +195,7 @@ const MARGIN = { left: 46, right: 8, top: 18, bottom: 22 };
  */
 export class TimeChart {
   constructor(place, options) {
-    this.options = { height: 200, windowMs: 60_000, format: short, ...options };
+    this.options = { height: 200, windowMs: 60_000, shortestMs: 10_000, format: short, ...options };
     this.points = [];
     this.marks = [];
     this.caption = el("figcaption", {}, el("b", {}, options.title));
@@ -241,10 +242,10 @@ export class TimeChart {
   }
 
   #draw() {
-    const { series, height, windowMs, format } = this.options;
+    const { series, height, windowMs, shortestMs, format } = this.options;
     const width = Math.max(240, this.drawing.parentElement.clientWidth);
     const last = this.points.at(-1);
-    const endMs = Math.max(last?.atMs ?? 0, Math.min(windowMs, 10_000));
+    const endMs = Math.max(last?.atMs ?? 0, shortestMs);
     const startMs = Math.max(0, endMs - windowMs);
     const highest = Math.max(0, ...this.points.flatMap(({ values }) => series.map(({ key }) => values[key] ?? 0)));
     const scale = niceScale(highest);
@@ -321,8 +322,9 @@ function theme(next) {
     // No storage: the choice lasts as long as the page.
   }
   const button = $("#theme");
-  say(button, { system: "Theme: auto", light: "Theme: light", dark: "Theme: dark" }[chosen]);
-  button.removeAttribute("aria-label");
+  const word = chosen === "system" ? "auto" : chosen;
+  say($("[data-theme-name]", button), word);
+  button.setAttribute("aria-label", `Theme: ${word}`);
 }
 
 const button = $("#theme");

@@ -4,7 +4,11 @@ import { $, $$, Refused, TimeChart, el, eventsOf, say, sendRaw, short, time } fr
 
 /** The words of the terminal's telling. */
 const WORDS = { scene: "scene", load: "load", fault: "fault", heal: "healed", observe: "seen", because: "because", measured: "measured" };
-const STYLES = ["accent", "denied dashed", "failed dotted", "allowed"];
+/** Outcomes that have a colour everywhere; the others take what is left, in turn. */
+const STYLE_OF = { allowed: "allowed", denied: "denied dashed" };
+const STYLES = ["accent", "failed dotted", "denied dashed", "allowed"];
+/** The last interval of a run can be a sliver; as a rate it would be a spike. */
+const INTERVAL_MS_MIN = 50;
 
 for (const article of $$("[data-question]")) {
   remember($("[data-prediction]", article));
@@ -39,6 +43,7 @@ async function run(article) {
     part("telling").hidden = false;
     for await (const { event, data } of eventsOf(answer)) {
       if (event === "told") telling.tell(data);
+      if (event === "missed") telling.line("missed", `${data.events} events came faster than this page took them`);
     }
     if (!telling.ended) verdict(part("verdict"), "the lab stopped before it ended", "failed");
   } catch (error) {
@@ -102,7 +107,7 @@ class Telling {
     }
   }
 
-  line(word, text, kind = "") {
+  line(word, text, kind = null) {
     this.part("log").append(el("dt", { class: kind }, word), el("dd", {}, text));
   }
 
@@ -116,6 +121,7 @@ class Telling {
   progress({ at_ms, run, progress }) {
     const { latest } = progress;
     say(this.part("progress"), `${run}: ${(progress.elapsed_ms / 1000).toFixed(1)} of ${(progress.planned_ms / 1000).toFixed(1)} s, p50 ${time(latest.p50_ns)}, p99 ${time(latest.p99_ns)}`);
+    if (latest.length_ms < INTERVAL_MS_MIN) return;
     let entry = this.charts.get(run);
     const classes = Object.keys(latest.classes);
     if (!entry || classes.some((name) => !entry.names.includes(name))) {
@@ -130,8 +136,8 @@ class Telling {
   chart(run, names, old) {
     const place = old?.place ?? el("div");
     if (!old) this.part("chart").append(place);
-    const series = names.map((key, index) => ({ key, label: key, style: STYLES[index % STYLES.length] }));
-    const chart = new TimeChart(place, { title: `${run}, per second`, series, format: short, height: 170, windowMs: 1e9 });
+    const series = names.map((key, index) => ({ key, label: key, style: STYLE_OF[key] ?? STYLES[index % STYLES.length] }));
+    const chart = new TimeChart(place, { title: `${run}, per second`, series, format: short, height: 170, windowMs: 1e9, shortestMs: 1_000 });
     for (const point of old?.told ?? []) chart.push(...point);
     for (const mark of this.marks) chart.mark(...mark);
     const entry = { place, names, chart, told: old?.told ?? [] };

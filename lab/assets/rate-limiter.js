@@ -36,13 +36,14 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   clearProblem(form);
   const { latency_ms: _, ...settings } = valuesOf(form);
-  $("#start").disabled = true;
+  // Not disabled meanwhile: a disabled button would lose the keyboard's focus.
+  $("#start").setAttribute("aria-busy", "true");
   try {
     await send("POST", `${BASE}/traffic`, settings);
   } catch (error) {
     showProblem(form, error);
   } finally {
-    $("#start").disabled = false;
+    $("#start").removeAttribute("aria-busy");
   }
 });
 
@@ -91,6 +92,7 @@ function take(moment) {
       latency.clear();
       totals = new Map();
       saidAt = 0;
+      nobodyYet();
       running(true, "Traffic is running.");
       break;
     case "tick":
@@ -111,6 +113,11 @@ function take(moment) {
       }
       break;
   }
+}
+
+function nobodyYet() {
+  fillTable($("#sources"), [["nobody yet", ...Array(3).fill(["–", "number"])]]);
+  for (const figure of $$(".figures dd")) say(figure, "–");
 }
 
 function running(is, text) {
@@ -166,7 +173,7 @@ function state({ settings, redis_usable, redis_found, redis, faults }) {
   burstApplies();
   $("#faults").disabled = !(redis && settings?.store === "redis");
   const missing = `There is no Redis on this machine (${redis_found}): cargo x setup installs one.`;
-  say($("#redis"), redis ?? (redisUsable ? "Start traffic with the store Redis to use them." : missing));
+  say($("#redis"), redis ?? (redisUsable ? "They break the line to Redis: start traffic with that store first." : missing));
   for (const button of $$("[data-fault]")) {
     button.setAttribute("aria-pressed", String(faults.includes(button.dataset.fault)));
   }

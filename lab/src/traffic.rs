@@ -167,6 +167,11 @@ impl Traffic {
         self.0.stop(None, "stopped");
     }
 
+    /// Whether traffic is running.
+    pub(crate) fn is_running(&self) -> bool {
+        self.0.book().running.is_some()
+    }
+
     /// Marks on the time line that a fault began or ended.
     pub(crate) fn mark(&self, name: &'static str, begins: bool) {
         let mut book = self.0.book();

@@ -18,6 +18,8 @@ pub(super) fn page(pages: &[Page]) -> String {
 fn entry(page: &Page) -> String {
     let built = page.router.is_some();
     let (system, title) = (page.system, escape(page.title));
+    let stored_on =
+        if built { format!("<span>{}</span>", escape(&page.stored_on)) } else { String::new() };
     let health = if built {
         format!("<span class=\"health\" data-health=\"/{system}/readyz\">asking</span>")
     } else {
@@ -32,8 +34,7 @@ fn entry(page: &Page) -> String {
     format!(
         "<li class=\"entry\">\n<h2><a href=\"/{system}/\">{title}</a></h2>\n\
          <p class=\"asks\">{question}</p>\n\
-         <p class=\"meta\">{health}<span>{stored_on}</span>{questions}</p>\n</li>\n",
+         <p class=\"meta\">{health}{stored_on}{questions}</p>\n</li>\n",
         question = escape(page.question),
-        stored_on = escape(&page.stored_on),
     )
 }

@@ -4,6 +4,7 @@
 //! as long as somebody reads its stream: a page that is closed cancels it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -24,6 +25,9 @@ use crate::pages::{Lab, Page};
 
 /// Seeds are short enough to be typed again.
 const SEED_MAX: u64 = 1_000_000;
+/// How long a question waits for the one before it to go: who stops one and starts the next at
+/// once must not be refused because the first is still ending its servers.
+const HANDOVER_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 struct OneAtATime {
@@ -61,7 +65,9 @@ async fn run(
     let path = format!("{system}/{name}");
     let question = benches::question(&path)
         .ok_or_else(|| Problem::not_found(format!("there is no question {path}")))?;
-    let place = Arc::clone(&state.running).try_acquire_owned().map_err(|_| {
+    let place = Arc::clone(&state.running).acquire_owned();
+    let place = tokio::time::timeout(HANDOVER_MAX, place).await.ok().and_then(Result::ok);
+    let place = place.ok_or_else(|| {
         Problem::of(StatusCode::CONFLICT, "urn:problem:busy", "A question is running")
             .detail("one question runs at a time, so that it measures only itself; stop it or wait")
     })?;

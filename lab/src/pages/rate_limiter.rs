@@ -11,11 +11,11 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post, put};
+use axum::routing::{get, put};
 use rate_limiter::http;
 use rate_limiter::registry::Registry;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use service::{Connection, Json, Path, Problem, Readiness};
 use tokio::sync::Mutex;
 
@@ -29,9 +29,9 @@ use crate::traffic::Traffic;
 /// The policy that the page's settings become. It can be looked at like any other:
 /// `GET /rate-limiter/v1/policies/lab`.
 const POLICY: &str = "lab";
-/// How many servers share the limit while the store is down; with `on_store_failure: local` this
-/// one then enforces half.
-const SERVERS: u32 = 2;
+/// This server acts as one of so many: with `on_store_failure: local` it enforces a quarter of the
+/// limit while the store is down.
+const SERVERS: u32 = 4;
 
 struct Console {
     registry: Arc<Registry<Selected>>,
@@ -62,7 +62,7 @@ pub(super) async fn page(lab: &Lab) -> anyhow::Result<Page> {
     console.tell(&Changing::default());
     let routes = Router::new()
         .route("/lab/events", get(events))
-        .route("/lab/traffic", post(start).delete(stop))
+        .route("/lab/traffic", get(running).post(start).delete(stop))
         .route("/lab/faults/{name}", put(fault))
         .with_state(console);
     let stored_on = match lab.found.redis.is_usable() {
@@ -80,6 +80,16 @@ pub(super) async fn page(lab: &Lab) -> anyhow::Result<Page> {
 type Shared = State<Arc<Console>>;
 
 impl Console {
+    /// Takes every fault away: traffic that does not go to Redis must not be marked with its faults.
+    async fn heal(&self, now: &mut Changing) -> Result<(), Problem> {
+        let Some(redis) = now.redis.as_mut() else { return Ok(()) };
+        for name in redis.faults() {
+            redis.switch(name, false, None).await?;
+            self.traffic.mark(name.as_str(), false);
+        }
+        Ok(())
+    }
+
     /// Tells every page how things stand.
     fn tell(&self, now: &Changing) {
         let redis = now.redis.as_ref();
@@ -101,6 +111,11 @@ async fn events(State(console): Shared, connection: Connection) -> Result<Respon
     console.traffic.events(&connection)
 }
 
+/// Whether traffic is running.
+async fn running(State(console): Shared) -> Json<Value> {
+    Json(json!({ "running": console.traffic.is_running() }))
+}
+
 /// Enforces the settings afresh and sends the traffic they describe.
 async fn start(
     State(console): Shared,
@@ -110,7 +125,10 @@ async fn start(
     let mut now = console.changing.lock().await;
     let store = console.registry.store();
     match settings.store {
-        StoreName::InProcess => store.select_memory(),
+        StoreName::InProcess => {
+            console.heal(&mut now).await?;
+            store.select_memory();
+        }
         StoreName::Redis => {
             if now.redis.is_none() {
                 now.redis = Some(LabRedis::start().await?);
@@ -125,8 +143,9 @@ async fn start(
     let op = console.requests.op(&settings, POLICY);
     let per_s = settings.requests_per_s;
     now.settings = Some(settings);
-    console.tell(&now);
+    // Started before it is told: a page that shows the new settings has dropped the old figures.
     console.traffic.start(per_s, op);
+    console.tell(&now);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,0 +1,8 @@
+//! The lab as a user meets it: the real binary on a free port, over HTTP and in a browser.
+
+mod running;
+mod stopping;
+mod strangers;
+mod traffic;
+mod browser;
+mod pages;

@@ -1,0 +1,109 @@
+//! The rate limiter's page over HTTP: what it refuses, and what its traffic does.
+
+use serde_json::{Value, json};
+
+use crate::running::{Events, Lab};
+
+const TRAFFIC: &str = "/rate-limiter/lab/traffic";
+const EVENTS: &str = "/rate-limiter/lab/events";
+
+/// Settings under which some requests are allowed and some denied.
+pub(crate) fn settings() -> Value {
+    json!({
+        "algorithm": "token-bucket", "store": "in-process", "rate": 10, "per_ms": 1000,
+        "burst": 20, "on_store_failure": "local", "requests_per_s": 200, "callers": 5,
+        "hot_percent": 50,
+    })
+}
+
+fn with(field: &str, value: Value) -> Value {
+    let mut settings = settings();
+    settings[field] = value;
+    settings
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_settings_is_said_by_field_and_changes_nothing() {
+    let lab = Lab::start().await;
+    for (field, value, pointer) in [
+        ("requests_per_s", json!(0), "/requests_per_s"),
+        ("requests_per_s", json!(5001), "/requests_per_s"),
+        ("requests_per_s", json!(-1), "/requests_per_s"),
+        ("requests_per_s", json!(null), "/requests_per_s"),
+        ("callers", json!(0), "/callers"),
+        ("callers", json!(100_001), "/callers"),
+        ("hot_percent", json!(101), "/hot_percent"),
+        ("rate", json!(0), "/limits/0/rate"),
+        ("per_ms", json!(0), "/limits/0/per_ms"),
+        ("burst", json!(0), "/limits/0/burst"),
+        ("algorithm", json!("magic"), "/algorithm"),
+        ("store", json!("disk"), "/store"),
+    ] {
+        let (status, problem) = lab.json("POST", TRAFFIC, Some(&with(field, value.clone()))).await;
+        assert_eq!(status, 422, "{field} {value}: {problem}");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{field} {value}: {problem}");
+    }
+    let fixed_window = with("algorithm", json!("fixed-window"));
+    let (status, problem) = lab.json("POST", TRAFFIC, Some(&fixed_window)).await;
+    assert_eq!(
+        (status.as_u16(), &problem["errors"][0]["pointer"]),
+        (422, &json!("/limits/0/burst"))
+    );
+    let (_, policies) = lab.json("GET", "/rate-limiter/v1/policies", None).await;
+    assert_eq!(policies, json!([]), "no policy came of it");
+    let switch = json!({ "on": true });
+    let fault = lab.json("PUT", "/rate-limiter/lab/faults/redis-down", Some(&switch)).await;
+    assert_eq!(fault.0, 409, "there is no Redis to break yet");
+    let (status, _) = lab.json("PUT", "/rate-limiter/lab/faults/flood", Some(&switch)).await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn traffic_is_real_is_limited_and_ends_when_nobody_watches() {
+    let lab = Lab::start().await;
+    let mut events = Events::of(lab.open("GET", EVENTS, &[], None).await);
+    let (status, _) = lab.json("POST", TRAFFIC, Some(&settings())).await;
+    assert_eq!(status, 204);
+    let saw = |class: &'static str| {
+        move |event: &Value| event["classes"][class].as_u64().unwrap_or_default() > 0
+    };
+    events.until("an allowed request", saw("allowed store")).await;
+    events.until("a denied request", saw("denied store")).await;
+    let denied = events.until("a denial in full", |event| event["name"] == "denied").await;
+    assert_eq!(denied["data"]["status"], 429);
+    let headers = denied["data"]["headers"].to_string();
+    assert!(headers.contains("retry-after") && headers.contains("ratelimit"), "{headers}");
+    assert_eq!(denied["data"]["body"]["allowed"], false);
+
+    // The service counted them: they were requests like any other.
+    let (_, _, metrics) = lab.ask("GET", "/rate-limiter/metrics", &[], None).await;
+    let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+    let counted = metrics
+        .lines()
+        .find(|line| line.starts_with("rate_limiter_decisions_total") && line.contains("denied"));
+    assert!(counted.is_some(), "{metrics}");
+
+    drop(events);
+    testkit::wait_until("the traffic ended", crate::running::LIMIT, || async {
+        lab.json("GET", TRAFFIC, None).await.1 == json!({ "running": false })
+    })
+    .await;
+    let mut events = Events::of(lab.open("GET", EVENTS, &[], None).await);
+    let stopped = events.until("the end", |event| event["kind"] == "stopped").await;
+    assert_eq!(stopped["why"], "nobody was watching");
+}
+
+#[tokio::test]
+async fn a_bounded_number_of_pages_may_watch() {
+    let lab = Lab::start().await;
+    let mut watching = Vec::new();
+    for _ in 0..16 {
+        watching.push(Events::of(lab.open("GET", EVENTS, &[], None).await));
+    }
+    assert_eq!(lab.open("GET", EVENTS, &[], None).await.status(), 503);
+    watching.pop();
+    testkit::wait_until("a place is free again", crate::running::LIMIT, || async {
+        lab.open("GET", EVENTS, &[], None).await.status() == 200
+    })
+    .await;
+}
