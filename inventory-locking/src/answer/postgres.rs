@@ -141,6 +141,7 @@ pub struct Postgres {
 
 struct Shared {
     attempts: AtomicU64,
+    ambiguous: AtomicU64,
     admission: Admission,
     pace: Pace,
     waiting: Waiting,
@@ -164,9 +165,9 @@ impl Postgres {
             .map_err(told)?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(told)?;
         let admission = Admission::new(settings.per_sku);
-        let attempts = AtomicU64::new(0);
+        let [attempts, ambiguous] = [0, 0].map(AtomicU64::new);
         let shared =
-            Shared { attempts, admission, pace: Pace::default(), waiting: Waiting::default() };
+            Shared { attempts, ambiguous, admission, pace: Pace::default(), waiting: Waiting::default() };
         Ok(Self { pool, strategy, shared: Arc::new(shared) })
     }
 
@@ -174,6 +175,11 @@ impl Postgres {
     /// contention has wasted. Zero for the batching strategy, whose transactions are shared.
     pub fn attempts(&self) -> u64 {
         self.shared.attempts.load(Ordering::Relaxed)
+    }
+
+    /// How many COMMITs have ended with a broken connection instead of an answer.
+    pub fn ambiguous_commits(&self) -> u64 {
+        self.shared.ambiguous.load(Ordering::Relaxed)
     }
 
     async fn attempt(&self, id: ReservationId, order: &Order) -> Attempt {
@@ -234,6 +240,7 @@ impl Postgres {
                 // lost one to end if it still runs, and finds it if it was committed.
                 Err(Stop::Ambiguous(error)) => {
                     metrics::counter!("inventory_ambiguous_commits_total").increment(1);
+                    self.shared.ambiguous.fetch_add(1, Ordering::Relaxed);
                     broken = Some(error);
                 }
                 Err(Stop::Conflict) if pace.lost(hot, begun.elapsed()) => {}
