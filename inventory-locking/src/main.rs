@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use inventory_locking::answer::memory::Memory;
+use inventory_locking::answer::postgres::{self, Postgres};
 use inventory_locking::answer::sqlite::{self, Sqlite};
 use inventory_locking::{Inventory, http, sweeper};
 use service::{Clock, Readiness, ServerSettings, StoreSettings, StoreUrl};
@@ -27,9 +28,19 @@ struct Settings {
     server: ServerSettings,
     #[command(flatten)]
     store: StoreSettings,
-    /// How stock is taken. sqlite: optimistic, pessimistic, conditional, batching
+    /// How stock is taken: optimistic, pessimistic, conditional or batching; on Postgres also
+    /// pessimistic-nowait, single-statement, serializable, advisory, buckets, units and naive
+    /// (which is wrong)
     #[arg(long, env = "INVENTORY_STRATEGY", default_value = "batching")]
     strategy: String,
+    /// Connections to Postgres
+    #[arg(long, env = "INVENTORY_CONNECTIONS", default_value_t = 32,
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    connections: u32,
+    /// How many may ask Postgres for the same SKU at once; the others wait outside the pool
+    #[arg(long, env = "INVENTORY_PER_SKU", default_value_t = 16,
+          value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    per_sku: u16,
 }
 
 #[tokio::main]
@@ -39,7 +50,15 @@ async fn main() -> anyhow::Result<()> {
     match &settings.store.store {
         StoreUrl::Memory => serve(Memory::new(Clock::system()), &settings).await,
         StoreUrl::Sqlite(path) => serve(open_sqlite(path, &settings.strategy)?, &settings).await,
-        other => Err(other.unsupported(&["memory:", "sqlite:PATH"]))?,
+        StoreUrl::Postgres(url) => {
+            let strategy = named(&postgres::Strategy::ALL, &settings.strategy)?;
+            let Settings { connections, per_sku, .. } = settings;
+            let limits = postgres::Settings { connections, per_sku: per_sku.into() };
+            let inventory = Postgres::connect(url, strategy, limits).await;
+            let context = || format!("--store {}", settings.store.store);
+            serve(inventory.with_context(context)?, &settings).await
+        }
+        other => Err(other.unsupported(&["memory:", "sqlite:PATH", "postgres://..."]))?,
     }
 }
 

@@ -1,8 +1,16 @@
-//! Questions about the inventory-locking, and its answers compared.
+//! Questions about the inventory, and its answers compared.
+
+mod compare;
+mod crossover;
+mod questions;
 
 use crate::System;
 
-/// The registry entry of the inventory-locking.
+/// The registry entry of the inventory.
 pub fn system() -> System {
-    System { name: "inventory-locking", questions: vec![], comparison: None }
+    System {
+        name: "inventory-locking",
+        questions: questions::questions(),
+        comparison: Some(compare::comparison()),
+    }
 }

@@ -18,10 +18,8 @@ mod conditional;
 mod optimistic;
 mod batching;
 
-pub use batching::{BATCH_MAX, WAITING_MAX};
 pub use connections::CONNECTIONS;
 
-use batching::Batcher;
 use connections::Connections;
 
 use crate::audit::Audit;
@@ -29,6 +27,7 @@ use crate::backoff::Pace;
 use crate::inventory::{Error, Grant, Inventory, Item, Reservation};
 use crate::lifecycle::Action;
 use crate::order::{Order, ReservationId, Restock, Sku};
+use crate::waiting::Waiting;
 
 const SCHEMA: &str = include_str!("sqlite/schema.sql");
 
@@ -70,7 +69,7 @@ enum Engine {
     /// Every transaction is committed alone.
     Alone(Connections),
     /// Transactions are committed together.
-    Together(Writer, Batcher),
+    Together(Writer, Waiting),
 }
 
 impl Sqlite {
@@ -83,7 +82,7 @@ impl Sqlite {
             Strategy::Batching => {
                 let options = Options { name: "inventory", ..Options::default() };
                 let writer = Writer::open(Location::from(path), SCHEMA, options)?;
-                Engine::Together(writer, Batcher::default())
+                Engine::Together(writer, Waiting::default())
             }
             _ => Engine::Alone(Connections::open(path, SCHEMA)?),
         };
@@ -176,8 +175,8 @@ impl Inventory for Sqlite {
     async fn reserve(&self, order: Order) -> Result<Grant, Error> {
         let id = ReservationId::fresh();
         match (&self.engine, self.strategy) {
-            (Engine::Together(writer, batcher), _) => {
-                batcher.reserve(writer, &self.clock, order).await
+            (Engine::Together(writer, waiting), _) => {
+                batching::reserve(waiting, writer, &self.clock, order).await
             }
             (Engine::Alone(connections), Strategy::Optimistic) => {
                 optimistic::reserve(connections, &self.pace, &self.clock, order).await

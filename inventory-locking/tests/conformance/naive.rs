@@ -477,10 +477,8 @@ impl Inventory for NaiveInventory {
         let earlier = key.as_ref().and_then(|key| shop.deliveries.get(key).cloned());
         let stock = shop.items.get_mut(sku).ok_or_else(|| Error::UnknownSku(sku.clone()))?;
         match (key, earlier) {
-            (Some(key), Some(earlier)) if earlier != delivery => {
-                return Err(Error::KeyReused(key));
-            }
-            (Some(_), Some(_)) if !self.has(Bug::RestocksTwice) => return Ok(shown(sku, stock)),
+            (Some(key), Some(earlier)) if earlier != delivery => Err(Error::KeyReused(key)),
+            (Some(_), Some(_)) if !self.has(Bug::RestocksTwice) => Ok(shown(sku, stock)),
             (key, _) => {
                 if quantity == 0 || quantity > STOCK_MAX - (stock.available + stock.held) as u64 {
                     // The model names the field and the bound, so this does too.

@@ -3,3 +3,5 @@
 mod client;
 mod http;
 mod crash;
+mod ambiguous;
+mod linearizable;

@@ -7,111 +7,50 @@
 //! shares with confirmations and the rest; answers leave after the flush. Blocks: nobody but the
 //! batch behind. Fails: together: a batch that cannot be written is refused as a whole.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use group_commit::Writer;
 use group_commit::rusqlite::{Connection, params};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use super::rows;
 use crate::batch::{Available, judge};
 use crate::inventory::{Error, Grant};
 use crate::order::{Key, Order, ReservationId};
+use crate::waiting::{Batch, Verdict, Waiting, told, twin};
 use service::Clock;
 
-/// The most that wait. One more is told that it is busy: at some tens of thousands of
-/// reservations a second this is a good part of a second of waiting.
-pub const WAITING_MAX: usize = 16_384;
-
-/// The most in one batch, so that the first of a batch does not wait for too many behind it.
-pub const BATCH_MAX: usize = 1_024;
-
-type Reply = oneshot::Sender<Result<Grant, Error>>;
-
-/// Those who wait.
-#[derive(Clone, Default)]
-pub(super) struct Batcher(Arc<Mutex<Waiting>>);
-
-#[derive(Default)]
-struct Waiting {
-    orders: Vec<Order>,
-    replies: Vec<Reply>,
-    /// Whether somebody has asked the writer to come and take them.
-    called: bool,
+pub(super) async fn reserve(
+    waiting: &Waiting,
+    writer: &Writer,
+    clock: &Clock,
+    order: Order,
+) -> Verdict {
+    let (verdict, must_serve) = waiting.push(order)?;
+    if must_serve {
+        // A task of its own: the caller may go away, the batch may not.
+        tokio::spawn(serve(waiting.clone(), writer.clone(), clock.clone()));
+    }
+    told(verdict).await
 }
 
-impl Batcher {
-    pub(super) async fn reserve(
-        &self,
-        writer: &Writer,
-        clock: &Clock,
-        order: Order,
-    ) -> Result<Grant, Error> {
-        let (reply, verdict) = oneshot::channel();
-        let must_call = {
-            let mut waiting = self.0.lock();
-            if waiting.orders.len() >= WAITING_MAX {
-                let what = "too many wait to be written".to_owned();
-                return Err(Error::Busy { what, retry_after_ms: 1_000 });
-            }
-            waiting.orders.push(order);
-            waiting.replies.push(reply);
-            !std::mem::replace(&mut waiting.called, true)
-        };
-        if must_call {
-            // A task of its own: the caller may go away, the batch may not.
-            tokio::spawn(self.clone().serve(writer.clone(), clock.clone()));
-        }
-        verdict.await.unwrap_or_else(|_| Err(Error::corrupt("the batch was dropped")))
-    }
-
-    /// Serves batches until nobody waits.
-    async fn serve(self, writer: Writer, clock: Clock) {
-        loop {
-            let (batcher, clock) = (self.clone(), clock.clone());
-            // Who waits is taken when the writer is free, not when it is called: in between more
-            // have come.
-            let taken = Arc::new(Mutex::new(Vec::new()));
-            let replies = Arc::clone(&taken);
-            let written = writer.call(move |tx| {
-                let orders = batcher.take(&mut replies.lock());
-                metrics::histogram!("inventory_batch_orders").record(orders.len() as f64);
-                write(tx, orders, clock.now_ms())
-            });
-            let verdicts = written.await;
-            answer(std::mem::take(&mut *taken.lock()), verdicts);
-            let mut waiting = self.0.lock();
-            if waiting.orders.is_empty() {
-                waiting.called = false;
-                return;
-            }
-        }
-    }
-
-    fn take(&self, replies: &mut Vec<Reply>) -> Vec<Order> {
-        let mut waiting = self.0.lock();
-        let count = waiting.orders.len().min(BATCH_MAX);
-        replies.extend(waiting.replies.drain(..count));
-        waiting.orders.drain(..count).collect()
-    }
-}
-
-/// After the flush: to each their verdict.
-fn answer(replies: Vec<Reply>, verdicts: Result<Vec<Result<Grant, Error>>, Error>) {
-    match verdicts {
-        Ok(verdicts) => {
-            for (reply, verdict) in replies.into_iter().zip(verdicts) {
-                // Whoever has gone away is not told.
-                drop(reply.send(verdict));
-            }
-        }
-        Err(error) => {
-            let what = error.to_string();
-            for reply in replies {
-                drop(reply.send(Err(Error::Unavailable { what: what.clone(), source: None })));
-            }
+/// Serves batches until nobody waits.
+async fn serve(waiting: Waiting, writer: Writer, clock: Clock) {
+    loop {
+        // Taken when the writer is free, not when it is asked: in between more have come.
+        let taken = Arc::new(Mutex::new(Batch::default()));
+        let (queue, batch, clock) = (waiting.clone(), Arc::clone(&taken), clock.clone());
+        let written = writer.call(move |tx| {
+            let mut batch = batch.lock();
+            *batch = queue.take();
+            metrics::histogram!("inventory_batch_orders").record(batch.orders.len() as f64);
+            write(tx, &batch.orders, clock.now_ms())
+        });
+        let verdicts = written.await;
+        std::mem::take(&mut *taken.lock()).answer(verdicts);
+        if waiting.is_done() {
+            return;
         }
     }
 }
@@ -119,63 +58,62 @@ fn answer(replies: Vec<Reply>, verdicts: Result<Vec<Result<Grant, Error>>, Error
 /// Judges and writes a batch.
 fn write(
     tx: &Connection,
-    orders: Vec<Order>,
+    orders: &[(ReservationId, Order)],
     now_ms: u64,
-) -> Result<Vec<Result<Grant, Error>>, Error> {
-    let mut verdicts: Vec<Option<Result<Grant, Error>>> = Vec::with_capacity(orders.len());
-    let mut firsts: HashMap<&Key, usize> = HashMap::new();
-    for (index, order) in orders.iter().enumerate() {
-        let twin = order.key.as_ref().and_then(|key| firsts.get(key));
-        verdicts.push(match (twin, rows::made_before(tx, order)) {
-            (_, Ok(Some(reservation))) => Some(Ok(Grant { reservation, replayed: true })),
-            (_, Err(error)) => Some(Err(error)),
-            // Two of one key in the same batch: the second waits for the next one.
-            (Some(_), Ok(None)) => Some(Err(twin_of(order))),
-            (None, Ok(None)) => {
-                order.key.as_ref().map(|key| firsts.insert(key, index));
-                None
+) -> Result<Vec<Verdict>, Error> {
+    let known = made_before(tx, orders);
+    let fresh: Vec<&Order> = orders
+        .iter()
+        .zip(&known)
+        .filter(|(_, verdict)| verdict.is_none())
+        .map(|((_, order), _)| order)
+        .collect();
+    let mut judged = judged(tx, &fresh, now_ms)?.into_iter();
+    let mut verdicts = Vec::with_capacity(orders.len());
+    for ((id, order), known) in orders.iter().zip(known) {
+        let granted = match known {
+            Some(verdict) => {
+                verdicts.push(verdict);
+                continue;
             }
+            None => judged.next().expect("every order that is not a repeat is judged"),
+        };
+        verdicts.push(match granted {
+            Ok(()) => {
+                let reservation = rows::insert(tx, *id, order.clone(), now_ms)?;
+                Ok(Grant { reservation, replayed: false })
+            }
+            Err(error) => Err(error),
         });
     }
-    let fresh: Vec<&Order> =
-        orders.iter().zip(&verdicts).filter(|(_, v)| v.is_none()).map(|(o, _)| o).collect();
-    let judged = judged(tx, &fresh, now_ms)?;
-    let mut judged = judged.into_iter();
-    let mut done = Vec::with_capacity(orders.len());
-    for (order, verdict) in orders.iter().zip(verdicts) {
-        done.push(match verdict {
-            Some(verdict) => verdict,
-            None => match judged.next().expect("every fresh order is judged") {
-                Ok(()) => {
-                    let id = ReservationId::fresh();
-                    let reservation = rows::insert(tx, id, order.clone(), now_ms)?;
-                    Ok(Grant { reservation, replayed: false })
-                }
-                Err(error) => Err(error),
-            },
-        });
-    }
-    Ok(done)
+    Ok(verdicts)
 }
 
-fn twin_of(order: &Order) -> Error {
-    let key = order.key.as_ref().map_or("", Key::as_str);
-    Error::Busy {
-        what: format!("another request with the key {key} is in flight"),
-        retry_after_ms: 1,
-    }
+/// The verdicts that are known beforehand: repeats.
+fn made_before(tx: &Connection, orders: &[(ReservationId, Order)]) -> Vec<Option<Verdict>> {
+    let mut keys: HashSet<&Key> = HashSet::new();
+    let known = orders.iter().map(|(_, order)| {
+        let is_twin = order.key.as_ref().is_some_and(|key| !keys.insert(key));
+        match rows::made_before(tx, order) {
+            Ok(Some(reservation)) => Some(Ok(Grant { reservation, replayed: true })),
+            Ok(None) if is_twin => Some(Err(twin(order))),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    });
+    known.collect()
 }
 
-/// The verdicts, with the stock of each SKU read once and written once.
+/// The verdicts on the rest, with the stock of each SKU read once and written once.
 fn judged(
     tx: &Connection,
     orders: &[&Order],
     now_ms: u64,
 ) -> Result<Vec<Result<(), Error>>, Error> {
-    let before = available(tx, orders)?;
+    let mut before = available(tx, orders)?;
     let mut after = before.clone();
     let mut verdicts = judge(&mut after, orders.iter().copied());
-    let mut before = before;
+    // Before anybody is told "sold out", holds that are over give back what they have.
     if verdicts.iter().any(Result::is_err) && rows::release_overdue(tx, now_ms, u32::MAX)? > 0 {
         before = available(tx, orders)?;
         after = before.clone();
