@@ -41,7 +41,7 @@ pub(crate) fn router(lab: &Lab, pages: Vec<Page>, guard: Guard) -> Router {
         let redirect = place.clone();
         let html = html::page_of_system(&page);
         router = router
-            .route(&mount, get(|| async move { Redirect::permanent(&redirect) }))
+            .route(&mount, get(|| async move { Redirect::temporary(&redirect) }))
             .route(&place, get(|| async { Html(html) }));
         if let Some(service) = page.router {
             router = router.nest(&mount, service);

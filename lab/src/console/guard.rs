@@ -20,7 +20,7 @@ use service::Problem;
 
 /// Scripts, styles, images and requests from this origin and nothing else; no inline script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+    img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
     frame-ancestors 'none'";
 
 /// The names this lab answers to.

@@ -252,13 +252,13 @@ async fn every_page_fits_a_phone_in_both_themes_and_names_its_controls() {
             assert_eq!(wide, json!(360), "{page} can be scrolled sideways");
             let name = page.trim_matches('/').replace('/', "-");
             tab.screenshot(&format!("phone-{name}-{scheme}.png")).await;
+            axe(&mut tab, &page).await;
         }
         let unnamed = unnamed_controls(&mut tab).await;
         assert!(unnamed.is_empty(), "{page}: {unnamed:#?}");
         let duplicates = "[...document.querySelectorAll('[id]')].map((node) => node.id)\
             .filter((id, index, all) => all.indexOf(id) !== index)";
         assert_eq!(tab.eval(duplicates).await, json!([]), "{page} has an id twice");
-        axe(&mut tab, &page).await;
     }
     tab.must_be_clean(&lab.url("")).await;
 }

@@ -31,7 +31,12 @@ pub(crate) fn program() -> Program {
 impl Lab {
     /// Starts one on a free port, and learns the port from the table it prints.
     pub(crate) async fn start() -> Self {
-        let mut child = program().args(["--listen", "127.0.0.1:0"]).start();
+        Self::start_with(program()).await
+    }
+
+    /// The same with arguments or an environment of the test's own.
+    pub(crate) async fn start_with(program: Program) -> Self {
+        let mut child = program.args(["--listen", "127.0.0.1:0"]).start();
         let line = child.wait_line("http://").await;
         let place = line.split_whitespace().find_map(|word| word.strip_prefix("http://"));
         let address = place.expect("the table has an address").trim_end_matches('/');

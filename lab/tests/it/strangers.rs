@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::running::Lab;
+use crate::running::{Lab, program};
 use crate::traffic::settings;
 
 #[tokio::test]
@@ -46,6 +46,12 @@ async fn a_name_that_was_made_to_point_here_is_refused() {
     }
     let local = [("host", "localhost:8080")];
     assert_eq!(lab.ask("GET", "/healthz", &local, None).await.0, 200);
+
+    let named = Lab::start_with(program().env("LAB_NAMES", "lab, lab.internal")).await;
+    for (host, expected) in [("lab:8080", 200), ("lab.internal", 200), ("lab.external", 421)] {
+        let (status, ..) = named.ask("GET", "/healthz", &[("host", host)], None).await;
+        assert_eq!(status, expected, "{host}");
+    }
 }
 
 #[tokio::test]
@@ -65,5 +71,5 @@ async fn pages_may_load_nothing_from_elsewhere() {
         }
     }
     let (status, headers, _) = lab.ask("GET", "/rate-limiter", &[], None).await;
-    assert_eq!((status.as_u16(), headers["location"].to_str().unwrap()), (308, "/rate-limiter/"));
+    assert_eq!((status.as_u16(), headers["location"].to_str().unwrap()), (307, "/rate-limiter/"));
 }

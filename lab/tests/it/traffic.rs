@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::running::{Events, Lab};
+use crate::running::{Events, Lab, program};
 
 const TRAFFIC: &str = "/rate-limiter/lab/traffic";
 const EVENTS: &str = "/rate-limiter/lab/events";
@@ -106,4 +106,17 @@ async fn a_bounded_number_of_pages_may_watch() {
         lab.open("GET", EVENTS, &[], None).await.status() == 200
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_is_said_at_the_field_and_leaves_the_store_as_it_was() {
+    let nobody = testkit::crash::free_address();
+    let url = format!("redis://{nobody}/");
+    let lab = Lab::start_with(program().env("INFRA_REDIS_URL", url)).await;
+    let (status, problem) = lab.json("POST", TRAFFIC, Some(&with("store", json!("redis")))).await;
+    assert_eq!(status, 503, "{problem}");
+    assert_eq!(problem["errors"][0]["pointer"], "/store");
+    assert_eq!(lab.json("GET", TRAFFIC, None).await.1, json!({ "running": false }));
+    let (status, _) = lab.json("POST", TRAFFIC, Some(&settings())).await;
+    assert_eq!(status, 204, "in process it goes on");
 }
