@@ -108,11 +108,19 @@ fn telling(
 }
 
 fn page(pages: &[Page]) -> String {
-    let sections: String = benches::systems()
-        .into_iter()
+    let title = |system: &str| {
+        let page = pages.iter().find(|page| page.system == system);
+        escape(page.map_or(system, |page| page.title))
+    };
+    let systems = benches::systems();
+    let index: String = systems
+        .iter()
+        .map(|system| format!("<a href=\"#{0}\">{1}</a>\n", system.name, title(system.name)))
+        .collect();
+    let sections: String = systems
+        .iter()
         .map(|system| {
-            let title = pages.iter().find(|page| page.system == system.name);
-            let title = escape(title.map_or(system.name, |page| page.title));
+            let title = title(system.name);
             let questions: String = system.questions.iter().map(entry).collect();
             let questions = match questions.as_str() {
                 "" => "<p class=\"quiet\">No questions yet.</p>".to_owned(),
@@ -121,7 +129,8 @@ fn page(pages: &[Page]) -> String {
             format!("<section id=\"{}\">\n<h2>{title}</h2>\n{questions}</section>\n", system.name)
         })
         .collect();
-    let main = asset("questions.html").replace("{{sections}}", &sections);
+    let main =
+        asset("questions.html").replace("{{index}}", &index).replace("{{sections}}", &sections);
     frame("Follow-up questions", "/questions", &main, &["questions.js"])
 }
 

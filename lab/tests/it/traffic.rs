@@ -120,3 +120,38 @@ async fn a_redis_that_is_not_there_is_said_at_the_field_and_leaves_the_store_as_
     let (status, _) = lab.json("POST", TRAFFIC, Some(&settings())).await;
     assert_eq!(status, 204, "in process it goes on");
 }
+
+#[tokio::test]
+async fn every_fault_shows_in_who_decides_or_how_long_it_takes() {
+    let lab = Lab::start().await;
+    let mut events = Events::of(lab.open("GET", EVENTS, &[], None).await);
+    let (status, problem) = lab.json("POST", TRAFFIC, Some(&with("store", json!("redis")))).await;
+    assert_eq!(status, 204, "{problem}");
+    let switch = async |name: &str, how: Value| {
+        let path = format!("/rate-limiter/lab/faults/{name}");
+        lab.json("PUT", &path, Some(&how)).await
+    };
+    let decided_by = |source: &'static str| {
+        move |event: &Value| {
+            let classes = event["classes"].as_object();
+            classes.is_some_and(|all| all.keys().any(|class| class.ends_with(source)))
+        }
+    };
+    events.until("Redis deciding", decided_by("store")).await;
+
+    for name in ["partition", "redis-down"] {
+        assert_eq!(switch(name, json!({ "on": true })).await.0, 204);
+        let marked = |event: &Value| event["kind"] == "mark" && event["begins"] == true;
+        assert_eq!(events.until("its mark", marked).await["name"], name);
+        events.until("this server deciding alone", decided_by("local-share")).await;
+        assert_eq!(switch(name, json!({ "on": false })).await.0, 204);
+        events.until("Redis deciding again", decided_by("store")).await;
+    }
+
+    let (status, problem) = switch("latency", json!({ "on": true, "latency_ms": 1001 })).await;
+    assert_eq!((status.as_u16(), &problem["errors"][0]["pointer"]), (422, &json!("/latency_ms")));
+    assert_eq!(switch("latency", json!({ "on": true, "latency_ms": 30 })).await.0, 204);
+    let late = |event: &Value| event["p50_ns"].as_u64().unwrap_or_default() >= 60_000_000;
+    let tick = events.until("a median above two ways of 30 ms", late).await;
+    assert!(decided_by("store")(&tick), "slow is not down: {tick}");
+}
