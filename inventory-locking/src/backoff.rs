@@ -7,18 +7,23 @@
 //! paces first attempts too.
 //!
 //! A loss multiplies the window by [`GROW`], a win by [`SHRINK`]. The two balance where
-//! `losses · ln GROW = wins · ln(1/SHRINK)`, which is one loss for four wins: 1.25 attempts for
-//! each success, however many clients there are. After M. Herlihy's and B. Metcalfe's adaptive
-//! back-off; full jitter after M. Brooker, "Exponential Backoff and Jitter" (2015).
+//! `losses · ln GROW = wins · ln(1/SHRINK)`: about one loss for three wins, 1.35 attempts for each
+//! success, however many clients there are. Losses of attempts that began before the window last
+//! grew say nothing about the new one and are not counted: thirty losers of one race are one
+//! piece of news, not thirty. After the adaptive back-off of Ethernet and the congestion window of
+//! TCP; full jitter after M. Brooker, "Exponential Backoff and Jitter" (2015).
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// What a lost attempt makes of the window.
 pub const GROW: f64 = 1.5;
 
-/// What a won attempt makes of it: 1.5^(-1/4).
-pub const SHRINK: f64 = 0.903_6;
+/// What a won attempt makes of it: about 1.5^(-1/3).
+pub const SHRINK: f64 = 0.87;
 
 /// The longest window. Beyond it a waiting customer would rather be told that it is busy.
 pub const WINDOW_US_MAX: u64 = 400_000;
@@ -35,16 +40,29 @@ const DEPOSIT_MILLI: i64 = 500;
 /// The most retries saved up; beyond it a storm would be paid from quieter times.
 const BUDGET_MILLI_MAX: i64 = 200_000;
 
-/// The window after an attempt that lost and took `attempt_us`. A loser knows one thing for
-/// certain: somebody else needed about as long as it waited.
-pub fn after_loss(window_us: u64, attempt_us: u64) -> u64 {
-    let grown = (window_us as f64 * GROW) as u64;
-    grown.max(attempt_us).min(WINDOW_US_MAX)
+/// The range from which pauses are drawn, and when it last grew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// The longest pause.
+    pub width_us: u64,
+    /// On the caller's clock.
+    pub grown_at_us: u64,
+}
+
+/// The window after an attempt that lost, from `began_us` to `now_us`. A loser knows one thing for
+/// certain: somebody else needed about as long as it did.
+pub fn after_loss(window: Window, began_us: u64, now_us: u64) -> Window {
+    if began_us < window.grown_at_us {
+        return window;
+    }
+    let grown_us = (window.width_us as f64 * GROW) as u64;
+    let width_us = grown_us.max(now_us - began_us).clamp(1, WINDOW_US_MAX);
+    Window { width_us, grown_at_us: now_us }
 }
 
 /// The window after an attempt that won.
-pub fn after_win(window_us: u64) -> u64 {
-    (window_us as f64 * SHRINK) as u64
+pub fn after_win(window: Window) -> Window {
+    Window { width_us: (window.width_us as f64 * SHRINK) as u64, ..window }
 }
 
 /// Full jitter: anywhere in the window. `random` is uniform in 0..1.
@@ -55,31 +73,31 @@ pub fn pause(window_us: u64, random: f64) -> Duration {
 /// The windows of all SKUs, and the budget that they share.
 #[derive(Debug)]
 pub struct Pace {
-    windows_us: Vec<AtomicU64>,
+    windows: Vec<Mutex<Window>>,
     budget_milli: AtomicI64,
     hasher: foldhash::fast::RandomState,
+    since: Instant,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            windows_us: (0..WINDOWS).map(|_| AtomicU64::new(0)).collect(),
+            windows: (0..WINDOWS).map(|_| Mutex::default()).collect(),
             budget_milli: AtomicI64::new(BUDGET_MILLI_MAX),
             hasher: foldhash::fast::RandomState::default(),
+            since: Instant::now(),
         }
     }
 }
 
 impl Pace {
-    fn window(&self, sku: &str) -> &AtomicU64 {
-        use std::hash::BuildHasher;
-        let hash = self.hasher.hash_one(sku);
-        &self.windows_us[hash as usize % WINDOWS]
+    fn window(&self, sku: &str) -> MutexGuard<'_, Window> {
+        self.windows[self.hasher.hash_one(sku) as usize % WINDOWS].lock()
     }
 
     /// How long to wait before an attempt at `sku`.
     pub fn before(&self, sku: &str) -> Duration {
-        pause(self.window(sku).load(Ordering::Relaxed), fastrand::f64())
+        pause(self.window(sku).width_us, fastrand::f64())
     }
 
     /// Books a request's first attempt.
@@ -90,17 +108,18 @@ impl Pace {
         }
     }
 
-    /// Learns from a win. A race with another learner loses one lesson, which does not matter.
+    /// Learns from a win.
     pub fn won(&self, sku: &str) {
-        let window = self.window(sku);
-        window.store(after_win(window.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let mut window = self.window(sku);
+        *window = after_win(*window);
     }
 
     /// Learns from a loss; whether there is budget for another attempt.
-    pub fn lost(&self, sku: &str, attempt: Duration) -> bool {
-        let window = self.window(sku);
-        let attempt_us = u64::try_from(attempt.as_micros()).unwrap_or(u64::MAX);
-        window.store(after_loss(window.load(Ordering::Relaxed), attempt_us), Ordering::Relaxed);
+    pub fn lost(&self, sku: &str, began: Instant) -> bool {
+        let us = |at: Instant| at.saturating_duration_since(self.since).as_micros() as u64;
+        let mut window = self.window(sku);
+        *window = after_loss(*window, us(began), us(Instant::now()));
+        drop(window);
         let balance = self.budget_milli.fetch_sub(1_000, Ordering::Relaxed);
         if balance < 1_000 {
             self.budget_milli.fetch_add(1_000, Ordering::Relaxed);
@@ -113,38 +132,38 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// N clients, each attempt takes one tick of a queue, an attempt wins when nobody else won
-    /// since it read. The window must settle near 1.25 attempts per success for any N.
+    /// N clients; an attempt takes a millisecond from its look to its write, and wins when nobody
+    /// else has won in between. However many there are, the window must settle at the same share
+    /// of losses.
     fn attempts_per_success(clients: usize, seed: u64) -> f64 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let attempt_us = 1_000;
-        let (mut window, mut version, mut wins, mut attempts) = (0_u64, 0_u64, 0_u32, 0_u32);
-        // (when it acts, the version it has read; None before it has read)
-        let mut queue: Vec<(u64, Option<u64>)> = vec![(0, None); clients];
-        while wins < 4_000 {
-            let next = queue.iter().enumerate().min_by_key(|(_, client)| client.0);
+        let (mut window, mut version, mut wins, mut attempts) = (Window::default(), 0_u64, 0, 0);
+        // When each acts next, and if that is to write: which version it has read, and when.
+        let mut clients: Vec<(u64, Option<(u64, u64)>)> = vec![(0, None); clients];
+        while wins < 6_000 {
+            let next = clients.iter().enumerate().min_by_key(|(_, client)| client.0);
             let (at, &(now, read)) = next.expect("there are clients");
-            queue[at] = match read {
-                None => (now + attempt_us, Some(version)),
-                Some(read) => {
-                    attempts += 1;
+            clients[at] = match read {
+                None => (now + attempt_us, Some((version, now))),
+                Some((read, began)) => {
+                    attempts += i32::from(wins > 2_000);
                     if read == version {
-                        version += 1;
-                        wins += 1;
+                        (version, wins) = (version + 1, wins + 1);
                         window = after_win(window);
                     } else {
-                        window = after_loss(window, attempt_us);
+                        window = after_loss(window, began, now);
                     }
-                    (now + 1 + pause(window, rng.f64()).as_micros() as u64, None)
+                    (now + 1 + pause(window.width_us, rng.f64()).as_micros() as u64, None)
                 }
             };
         }
-        f64::from(attempts) / f64::from(wins)
+        f64::from(attempts) / 4_000.0
     }
 
     #[test]
     fn the_window_learns_how_many_others_there_are() {
-        assert!(attempts_per_success(1, 7) < 1.001, "alone nobody loses");
+        assert!(attempts_per_success(1, 7) <= 1.0, "alone nobody loses");
         for clients in [2, 8, 32] {
             let ratio = attempts_per_success(clients, 7);
             assert!((1.05..1.5).contains(&ratio), "{clients} clients: {ratio} attempts");
@@ -154,12 +173,12 @@ mod tests {
     #[test]
     fn a_storm_of_losses_ends_when_the_budget_does() {
         let pace = Pace::default();
-        let allowed = (0..10_000).filter(|_| pace.lost("a", Duration::from_millis(1))).count();
+        let allowed = (0..10_000).filter(|_| pace.lost("a", Instant::now())).count();
         assert_eq!(allowed as i64, BUDGET_MILLI_MAX / 1_000);
         pace.first();
         pace.first();
-        assert!(pace.lost("a", Duration::ZERO), "two requests pay for one retry");
-        assert!(!pace.lost("a", Duration::ZERO));
+        assert!(pace.lost("a", Instant::now()), "two requests pay for one retry");
+        assert!(!pace.lost("a", Instant::now()));
         assert!(pace.before("a") <= Duration::from_micros(WINDOW_US_MAX));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use inventory_locking::answer::any::Any;
 use inventory_locking::answer::memory::Memory;
 use inventory_locking::answer::postgres::{self, Postgres};
 use inventory_locking::answer::sqlite::{self, Sqlite};
@@ -47,19 +48,21 @@ struct Settings {
 async fn main() -> anyhow::Result<()> {
     let Command::Serve(settings) = Command::parse();
     service::telemetry::init(&settings.server);
-    match &settings.store.store {
-        StoreUrl::Memory => serve(Memory::new(Clock::system()), &settings).await,
-        StoreUrl::Sqlite(path) => serve(open_sqlite(path, &settings.strategy)?, &settings).await,
-        StoreUrl::Postgres(url) => {
-            let strategy = named(&postgres::Strategy::ALL, &settings.strategy)?;
-            let Settings { connections, per_sku, .. } = settings;
-            let limits = postgres::Settings { connections, per_sku: per_sku.into() };
-            let inventory = Postgres::connect(url, strategy, limits).await;
-            let context = || format!("--store {}", settings.store.store);
-            serve(inventory.with_context(context)?, &settings).await
-        }
+    let inventory = match &settings.store.store {
+        StoreUrl::Memory => Any::Memory(Memory::new(Clock::system())),
+        StoreUrl::Sqlite(path) => Any::Sqlite(open_sqlite(path, &settings.strategy)?),
+        StoreUrl::Postgres(url) => Any::Postgres(open_postgres(url, &settings).await?),
         other => Err(other.unsupported(&["memory:", "sqlite:PATH", "postgres://..."]))?,
-    }
+    };
+    serve(inventory, &settings).await
+}
+
+async fn open_postgres(url: &str, settings: &Settings) -> anyhow::Result<Postgres> {
+    let strategy = named(&postgres::Strategy::ALL, &settings.strategy)?;
+    let &Settings { connections, per_sku, .. } = settings;
+    let limits = postgres::Settings { connections, per_sku: per_sku.into() };
+    let opened = Postgres::connect(url, strategy, limits).await;
+    opened.with_context(|| format!("--store {}", settings.store.store))
 }
 
 fn open_sqlite(path: &Path, strategy: &str) -> anyhow::Result<Sqlite> {

@@ -147,6 +147,13 @@ struct Shared {
     waiting: Waiting,
 }
 
+impl Shared {
+    fn note_ambiguous(&self) {
+        metrics::counter!("inventory_ambiguous_commits_total").increment(1);
+        self.ambiguous.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Postgres {
     /// Connects, and makes the tables if they are not there.
     ///
@@ -166,8 +173,13 @@ impl Postgres {
         sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(told)?;
         let admission = Admission::new(settings.per_sku);
         let [attempts, ambiguous] = [0, 0].map(AtomicU64::new);
-        let shared =
-            Shared { attempts, ambiguous, admission, pace: Pace::default(), waiting: Waiting::default() };
+        let shared = Shared {
+            attempts,
+            ambiguous,
+            admission,
+            pace: Pace::default(),
+            waiting: Waiting::default(),
+        };
         Ok(Self { pool, strategy, shared: Arc::new(shared) })
     }
 
@@ -198,7 +210,7 @@ impl Postgres {
             Strategy::Buckets => buckets::attempt(pool, id, order).await,
             Strategy::Units => units::attempt(pool, id, order).await,
             Strategy::Batching => {
-                let grant = batching::reserve(&self.shared.waiting, pool, order.clone()).await;
+                let grant = batching::reserve(&self.shared, pool, order.clone()).await;
                 grant.map_err(Stop::Tell)
             }
         }
@@ -221,7 +233,10 @@ impl Postgres {
                 }
                 Err(Stop::Made(grant)) => return Ok(grant),
                 Err(Stop::Tell(error)) => return Err(error),
+                Err(Stop::Prepared) => {}
                 Err(Stop::Short(error)) => {
+                    // Nobody was faster: a sale that is over must not go on at the pace of its rush.
+                    pace.won(hot);
                     let mut connection = self.pool.acquire().await.map_err(told)?;
                     match rows::made(&mut connection, id, order).await.map_err(plain)? {
                         Some(Stop::Made(grant)) => return Ok(grant),
@@ -239,11 +254,10 @@ impl Postgres {
                 // Never again blindly: the next attempt writes under the same id, waits for the
                 // lost one to end if it still runs, and finds it if it was committed.
                 Err(Stop::Ambiguous(error)) => {
-                    metrics::counter!("inventory_ambiguous_commits_total").increment(1);
-                    self.shared.ambiguous.fetch_add(1, Ordering::Relaxed);
+                    self.shared.note_ambiguous();
                     broken = Some(error);
                 }
-                Err(Stop::Conflict) if pace.lost(hot, begun.elapsed()) => {}
+                Err(Stop::Conflict) if pace.lost(hot, begun) => {}
                 Err(Stop::Conflict) => break,
             }
         }
@@ -268,7 +282,7 @@ impl Postgres {
             };
             match done.await {
                 Ok(done) => return Ok(done),
-                Err(Stop::Conflict | Stop::Made(_)) => {}
+                Err(Stop::Conflict | Stop::Prepared | Stop::Made(_)) => {}
                 Err(Stop::Ambiguous(error)) => last = Some(error),
                 Err(Stop::Tell(error) | Stop::Short(error)) => return Err(error),
             }
@@ -308,7 +322,7 @@ fn plain(stop: Stop) -> Error {
     match stop {
         Stop::Tell(error) | Stop::Short(error) => error,
         Stop::Ambiguous(error) => Error::unavailable(error),
-        Stop::Conflict | Stop::Made(_) => {
+        Stop::Conflict | Stop::Prepared | Stop::Made(_) => {
             Error::Busy { what: "somebody was faster".to_owned(), retry_after_ms: 100 }
         }
     }
@@ -380,7 +394,7 @@ impl Inventory for Postgres {
 
     async fn reserve(&self, order: Order) -> Result<Grant, Error> {
         if self.strategy == Strategy::Batching {
-            return batching::reserve(&self.shared.waiting, &self.pool, order).await;
+            return batching::reserve(&self.shared, &self.pool, order).await;
         }
         let _admitted = self.shared.admission.enter(&order.lines).await?;
         self.reserve_until_settled(&order).await

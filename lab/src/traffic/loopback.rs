@@ -56,10 +56,28 @@ impl Loopback {
     /// # Errors
     /// The class of the failure: `timeout`, `no connection`, `no answer`.
     pub(crate) async fn post(&self, path: &str, json: String) -> Result<Answer, &'static str> {
-        let request = Request::post(format!("http://{}{path}", self.address))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::from(json))
-            .expect("an address and a path of ours are a URI");
+        self.post_with(path, &[], json).await
+    }
+
+    /// The same with headers of one's own.
+    ///
+    /// # Errors
+    /// As [`post`](Self::post).
+    ///
+    /// # Panics
+    /// When a header is not one.
+    pub(crate) async fn post_with(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        json: String,
+    ) -> Result<Answer, &'static str> {
+        let mut request = Request::post(format!("http://{}{path}", self.address))
+            .header(CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::from(json)).expect("an address and a path are a URI");
         let answer = tokio::time::timeout(REQUEST_TIME_MAX, self.send(request)).await;
         answer.unwrap_or(Err("timeout"))
     }

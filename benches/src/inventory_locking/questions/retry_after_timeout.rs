@@ -39,9 +39,9 @@ async fn run(stage: Stage) -> anyhow::Result<()> {
     direct.create(sku("pen"), 1_000_000).await?;
     stage.scene("an inventory that reaches Postgres through a proxy which cuts all connections");
 
-    let wishes = stage.pick(200, 2_000);
+    let wishes = stage.pick(4_000, 20_000);
     stage.load(format!(
-        "{wishes} customers, one after the other on each of 8 lines, each with a key"
+        "{wishes} customers on 8 lines, one after the other on each, all with a key"
     ));
     stage.fault("cut", "every connection is reset at a random moment, every 5 to 30 ms");
     let cutting = {
@@ -50,6 +50,7 @@ async fn run(stage: Stage) -> anyhow::Result<()> {
             loop {
                 tokio::time::sleep(Duration::from_millis(rng.u64(5..30))).await;
                 proxy.cut();
+                tokio::time::sleep(Duration::from_millis(1)).await; // for the proxy to act on it
                 proxy.heal();
             }
         })
@@ -82,6 +83,9 @@ async fn run(stage: Stage) -> anyhow::Result<()> {
     cutting.abort();
     stage.heal("cut");
     stage.observe("the button was pressed", format!("{pressed} times, {again} of them again"));
+    let lost = through.ambiguous_commits();
+    stage.observe("COMMITs that ended without an answer", lost);
+    stage.expect("some cuts fell between COMMIT and its answer", lost > 0, lost);
     let audit = direct.audit().await?;
     let held = audit.held == i64::from(wishes);
     stage.expect("each customer holds exactly one", held, format!("{} for {wishes}", audit.held));

@@ -10,37 +10,41 @@
 //! Fails: as a whole, and then the whole batch is tried again.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
 
-use super::rows;
 use super::stop::{Stop, begin, committed};
+use super::{Shared, rows};
 use crate::backoff::ATTEMPTS_MAX;
 use crate::batch::{Available, judge};
 use crate::inventory::{Error, Grant};
 use crate::order::{Key, Order, ReservationId, Sku};
-use crate::waiting::{Verdict, Waiting, told, twin};
+use crate::waiting::{Verdict, told, twin};
 
 /// Pause before a batch that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(5);
 
-pub(super) async fn reserve(waiting: &Waiting, pool: &PgPool, order: Order) -> Verdict {
-    let (verdict, must_serve) = waiting.push(order)?;
+pub(super) async fn reserve(shared: &Arc<Shared>, pool: &PgPool, order: Order) -> Verdict {
+    let (verdict, must_serve) = shared.waiting.push(order)?;
     if must_serve {
-        tokio::spawn(serve(waiting.clone(), pool.clone()));
+        tokio::spawn(serve(Arc::clone(shared), pool.clone()));
     }
     told(verdict).await
 }
 
 /// Serves batches until nobody waits.
-async fn serve(waiting: Waiting, pool: PgPool) {
+async fn serve(shared: Arc<Shared>, pool: PgPool) {
     loop {
-        let batch = waiting.take();
+        let batch = shared.waiting.take();
         metrics::histogram!("inventory_batch_orders").record(batch.orders.len() as f64);
-        let verdicts = settled(&pool, &batch.orders).await;
+        let verdicts = settled(&shared, &pool, &batch.orders).await;
         batch.answer(verdicts);
-        if waiting.is_done() {
+        // Those who have just been answered may want more: without this the next batch is the one
+        // buyer who was quickest, and every other batch is nearly empty.
+        tokio::task::yield_now().await;
+        if shared.waiting.is_done() {
             return;
         }
     }
@@ -49,7 +53,11 @@ async fn serve(waiting: Waiting, pool: PgPool) {
 /// Writes a batch for certain, or says why not. After a COMMIT whose fate is not known the batch
 /// is written again under the same ids: what was committed is then found, and nothing is taken
 /// twice.
-async fn settled(pool: &PgPool, orders: &[(ReservationId, Order)]) -> Result<Vec<Verdict>, Error> {
+async fn settled(
+    shared: &Shared,
+    pool: &PgPool,
+    orders: &[(ReservationId, Order)],
+) -> Result<Vec<Verdict>, Error> {
     let mut last = None;
     for _ in 0..ATTEMPTS_MAX {
         match write(pool, orders).await {
@@ -59,8 +67,11 @@ async fn settled(pool: &PgPool, orders: &[(ReservationId, Order)]) -> Result<Vec
                 let skus = orders.iter().flat_map(|(_, order)| rows::cart(order).0).collect();
                 super::release_of(pool, skus).await?;
             }
-            Err(Stop::Ambiguous(error)) => last = Some(error),
-            Err(Stop::Conflict | Stop::Made(_)) => {}
+            Err(Stop::Ambiguous(error)) => {
+                shared.note_ambiguous();
+                last = Some(error);
+            }
+            Err(Stop::Conflict | Stop::Prepared | Stop::Made(_)) => {}
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -2,8 +2,8 @@
 //!
 //! Sixteen rows are sixteen locks: buyers meet a sixteenth as often, and commits are flushed
 //! together. The price is the end of the sale, when a bucket is empty and its neighbour is not.
-//! Boundary: insert, take from any bucket that has enough and is free, commit. Blocks: nobody,
-//! until no bucket has enough; then all buckets are locked in order, counted exactly, and what is
+//! Boundary: insert, take from any bucket that has enough and is free, commit. Blocks: those who
+//! find every bucket locked wait for one of them; and when no bucket has enough all buckets are locked in order, counted exactly, and what is
 //! left is shared out again. So "sold out" is never false, and the last unit sells.
 //! Fails: like conditional.
 
@@ -35,12 +35,25 @@ const TAKE: &str = "UPDATE stock
     )
     RETURNING slot";
 
+// When every bucket is locked it is better to wait for one of them than for all.
+const TAKE_WAITING: &str = "UPDATE stock
+    SET available = available - $2, held = held + $2, version = version + 1
+    WHERE sku = $1 AND available >= $2 AND slot = (
+        SELECT slot FROM stock WHERE sku = $1 AND available >= $2 ORDER BY random() LIMIT 1
+    )
+    RETURNING slot";
+
 pub(super) async fn attempt(pool: &PgPool, id: ReservationId, order: &Order) -> Attempt {
     let mut tx = begin(pool).await?;
     let reservation = rows::insert(&mut tx, id, order, false).await?;
     for line in order.lines.iter() {
-        let take = sqlx::query_as(TAKE).bind(line.sku.as_str()).bind(line.quantity as i64);
-        let taken: Option<(i32,)> = take.fetch_optional(&mut *tx).await?;
+        let mut taken: Option<(i32,)> = None;
+        for sql in [TAKE, TAKE_WAITING] {
+            if taken.is_none() {
+                let take = sqlx::query_as(sql).bind(line.sku.as_str()).bind(line.quantity as i64);
+                taken = take.fetch_optional(&mut *tx).await?;
+            }
+        }
         let parts = match taken {
             Some((slot,)) => vec![(slot, line.quantity)],
             None => gather(&mut tx, line).await?,

@@ -260,14 +260,20 @@ async fn receive(
     Ok(insert.execute(tx).await?.rows_affected() == 1)
 }
 
+/// Locks slot 0; what it has.
+pub(super) async fn lock_backlog(tx: &mut PgConnection, sku: &Sku) -> Result<u64, Stop> {
+    let sql = "SELECT available FROM stock WHERE sku = $1 AND slot = 0 FOR UPDATE";
+    let row: Option<(i64,)> = sqlx::query_as(sql).bind(sku.as_str()).fetch_optional(tx).await?;
+    row.map(|(available,)| available as u64).ok_or_else(|| Error::UnknownSku(sku.clone()).into())
+}
+
 /// Locks every row of a SKU, in order.
 ///
 /// Trap: slot 0 is locked by a statement of its own. A statement that waits for a lock goes on
 /// with the rows it saw when it began: rows that the lock's owner has *inserted* would be missing,
 /// and the stock in them, too: a false "sold out".
 pub(super) async fn lock_slots(tx: &mut PgConnection, sku: &Sku) -> Result<Vec<Slot>, Stop> {
-    let sql = "SELECT FROM stock WHERE sku = $1 AND slot = 0 FOR UPDATE";
-    sqlx::query(sql).bind(sku.as_str()).execute(&mut *tx).await?;
+    lock_backlog(tx, sku).await?;
     let sql = "SELECT slot, available FROM stock WHERE sku = $1 ORDER BY slot FOR UPDATE";
     let rows: Vec<(i32, i64)> = sqlx::query_as(sql).bind(sku.as_str()).fetch_all(tx).await?;
     if rows.is_empty() {
@@ -292,8 +298,7 @@ pub(super) async fn write_slots(
     let (numbers, available) = columns(slots);
     let taken =
         |number: &i32| held.iter().filter(|part| part.0 == *number).map(|part| part.1).sum();
-    let taken: Vec<i64> =
-        numbers.iter().map(|number| taken(number)).map(|n: u64| n as i64).collect();
+    let taken: Vec<i64> = numbers.iter().map(taken).map(|n: u64| n as i64).collect();
     let update = sqlx::query(sql).bind(sku.as_str()).bind(numbers).bind(available).bind(taken);
     update.execute(tx).await?;
     Ok(())

@@ -23,6 +23,8 @@ pub(super) enum Stop {
     Made(Grant),
     /// Somebody was faster; nothing was done.
     Conflict,
+    /// The stock had to be laid out first, which is done.
+    Prepared,
     /// There is not enough, as far as this attempt could see.
     Short(Error),
     /// Another attempt would not help.

@@ -1,11 +1,12 @@
 //! Units: one row for each unit that can be sold next, claimed with SKIP LOCKED.
 //!
 //! A row that somebody else has locked is skipped, so nobody ever waits for anybody, and commits
-//! are flushed together. Only a pool of [`POOL`] units is laid out in rows; the rest is a number
-//! in slot 0 from which the pool is filled up, and rows whose unit was sold are used again.
-//! Boundary: insert, claim, commit; filling up is a transaction of its own, under the lock of
-//! slot 0 and then all others. Blocks: nobody while claiming. "Sold out" is said under all locks,
-//! so it is never false. Fails: an attempt that finds too few free rows fills up and tries again.
+//! are flushed together. Only [`POOL`] units are laid out in rows at a time; the rest is a number
+//! in slot 0, from which rows are filled when a buyer finds too few, and rows whose unit was sold
+//! are used again.
+//! Boundary: insert, claim, commit; filling is a transaction of its own, under the lock of slot 0.
+//! Blocks: nobody while claiming. "Sold out" is said under the locks of all rows, so it is never
+//! false. Fails: an attempt that finds too few free rows fills them and tries again.
 
 use sqlx::{PgConnection, PgPool};
 
@@ -15,25 +16,44 @@ use crate::inventory::Error;
 use crate::order::{Line, Order, ReservationId};
 use crate::slots::Slot;
 
-/// Free units laid out in rows. More would make claims scan further, fewer would fill up oftener.
+/// Units laid out in rows at a time. More are filled oftener than needed when a sale ends, fewer
+/// make every few hundred buyers wait for a filling.
 pub const POOL: u64 = 512;
 
 /// The most units of one line that are claimed row by row; more are taken from slot 0 at once.
 pub const CLAIM_MAX: u64 = 16;
 
-/// How a new item is laid out: everything in slot 0. The pool is filled by the first buyer.
+/// How a new item is laid out: everything in slot 0. Rows are filled by the first buyer.
 pub(super) fn layout(on_hand: u64) -> Vec<Slot> {
     vec![Slot { slot: 0, available: on_hand }]
 }
 
-// The claim begins at a random row: if all began at the first they would all skip the same ones.
 const CLAIM: &str = "WITH claim AS MATERIALIZED (
-        SELECT slot FROM stock WHERE sku = $1 AND slot >= $3 AND available = 1
+        SELECT slot FROM stock WHERE sku = $1 AND slot >= 1000 AND available = 1
         ORDER BY slot LIMIT $2 FOR UPDATE SKIP LOCKED
     )
     UPDATE stock SET available = 0, held = 1, version = version + 1
-    FROM claim WHERE stock.sku = $1 AND stock.slot = claim.slot
+    FROM claim WHERE stock.sku = $1 AND stock.slot = claim.slot AND stock.slot >= 1000
     RETURNING stock.slot";
+
+// Sold rows first, then new ones behind the last.
+const FILL: &str = "WITH spent AS (
+        SELECT slot FROM stock
+        WHERE sku = $1 AND slot >= 1000 AND available = 0 AND held = 0 LIMIT $2
+    ), fresh AS (
+        SELECT first + place AS slot
+        FROM (SELECT coalesce(max(slot), 999) AS first FROM stock WHERE sku = $1 AND slot >= 1000) AS last,
+             generate_series(1, $2 - (SELECT count(*) FROM spent)::int) AS place
+    )
+    INSERT INTO stock (sku, slot, available, held, sold, version)
+    SELECT $1, slot, 1, 0, 0, 0 FROM (TABLE spent UNION ALL TABLE fresh) AS slots
+    ON CONFLICT (sku, slot) DO UPDATE SET available = 1, version = stock.version + 1";
+
+const DRAIN: &str = "UPDATE stock SET available = 0, version = version + 1
+    WHERE sku = $1 AND slot >= 1000 AND available = 1";
+
+const SET_BACKLOG: &str = "UPDATE stock SET available = $2, version = version + 1
+    WHERE sku = $1 AND slot = 0";
 
 const TAKE_BULK: &str = "UPDATE stock
     SET available = available - $2, held = held + $2, version = version + 1
@@ -47,8 +67,7 @@ pub(super) async fn attempt(pool: &PgPool, id: ReservationId, order: &Order) -> 
             // What was claimed is free again before the others are locked: to hold some rows and
             // wait for the rest is how deadlocks are made.
             tx.rollback().await?;
-            lay_out(pool, line).await?;
-            return Err(Stop::Conflict);
+            return Err(lay_out(pool, line).await?);
         };
         rows::insert_lines(&mut tx, id, &line.sku, &parts).await?;
     }
@@ -62,48 +81,47 @@ async fn claim(tx: &mut PgConnection, line: &Line) -> Result<Option<Vec<(i32, u6
         let taken = sqlx::query(TAKE_BULK).bind(sku).bind(wanted).execute(tx).await?;
         return Ok((taken.rows_affected() == 1).then(|| vec![(0, line.quantity)]));
     }
-    let mut parts = Vec::new();
-    for start in [fastrand::i32(1..=POOL as i32), 1] {
-        let missing = wanted - parts.len() as i64;
-        let claim = sqlx::query_as(CLAIM).bind(sku).bind(missing).bind(start);
-        let claimed: Vec<(i32,)> = claim.fetch_all(&mut *tx).await?;
-        parts.extend(claimed.into_iter().map(|(slot,)| (slot, 1)));
-        if parts.len() as i64 == wanted {
-            return Ok(Some(parts));
-        }
-    }
-    Ok(None)
+    let claimed: Vec<(i32,)> =
+        sqlx::query_as(CLAIM).bind(sku).bind(wanted).fetch_all(&mut *tx).await?;
+    let enough = claimed.len() as i64 == wanted;
+    Ok(enough.then(|| claimed.into_iter().map(|(slot,)| (slot, 1)).collect()))
 }
 
-/// Under all locks of the SKU: says "sold out" if that is so, else lays the stock out so that the
-/// line can be met: in rows, or for a large line back in slot 0.
-async fn lay_out(pool: &PgPool, line: &Line) -> Result<(), Stop> {
+/// Makes it possible for the line to be met, or says that it is sold out.
+async fn lay_out(pool: &PgPool, line: &Line) -> Result<Stop, Stop> {
     let mut tx = begin(pool).await?;
+    let sku = line.sku.as_str();
+    let backlog = rows::lock_backlog(&mut tx, &line.sku).await?;
+    let small = line.quantity <= CLAIM_MAX;
+    let sql = "SELECT count(*) FROM stock WHERE sku = $1 AND slot >= 1000 AND available = 1";
+    let (free,): (i64,) = sqlx::query_as(sql).bind(sku).fetch_one(&mut *tx).await?;
+    if small && free as u64 >= line.quantity {
+        // Somebody has just filled them, or those that are free are being claimed.
+        return Ok(Stop::Conflict);
+    }
+    if small && backlog > 0 {
+        let filled = backlog.min(POOL);
+        sqlx::query(FILL).bind(sku).bind(filled as i32).execute(&mut *tx).await?;
+        set_backlog(&mut tx, sku, backlog - filled).await?;
+        committed(tx).await?;
+        return Ok(Stop::Prepared);
+    }
     let slots = rows::lock_slots(&mut tx, &line.sku).await?;
     let available: u64 = slots.iter().map(|slot| slot.available).sum();
     if available < line.quantity {
         let (sku, requested) = (line.sku.clone(), line.quantity);
         return Err(Error::SoldOut { sku, requested, available }.into());
     }
-    let in_rows = if line.quantity > CLAIM_MAX { 0 } else { available.min(POOL) };
-    let sql = "WITH free AS (
-            SELECT slot, row_number() OVER (ORDER BY slot) AS place
-            FROM generate_series(1, (SELECT max(slot) FROM stock WHERE sku = $1) + $2::int) AS slot
-            WHERE NOT EXISTS (SELECT FROM stock
-                              WHERE sku = $1 AND stock.slot = slot.slot AND held > 0)
-        ), pool AS (
-            SELECT slot, CASE WHEN place <= $2 THEN 1 ELSE 0 END AS available
-            FROM free
-            WHERE place <= $2 OR EXISTS (SELECT FROM stock WHERE sku = $1 AND stock.slot = free.slot)
-        )
-        INSERT INTO stock (sku, slot, available, held, sold, version)
-        SELECT $1, slot, available, 0, 0, 0 FROM pool
-        ON CONFLICT (sku, slot) DO UPDATE
-        SET available = excluded.available, version = stock.version + 1
-        WHERE stock.available <> excluded.available";
-    sqlx::query(sql).bind(line.sku.as_str()).bind(in_rows as i64).execute(&mut *tx).await?;
-    let sql = "UPDATE stock SET available = $2, version = version + 1 WHERE sku = $1 AND slot = 0";
-    let backlog = (available - in_rows) as i64;
-    sqlx::query(sql).bind(line.sku.as_str()).bind(backlog).execute(&mut *tx).await?;
-    committed(tx).await
+    if small {
+        return Ok(Stop::Conflict); // a claim that was under way has been given up
+    }
+    sqlx::query(DRAIN).bind(sku).execute(&mut *tx).await?;
+    set_backlog(&mut tx, sku, available).await?;
+    committed(tx).await?;
+    Ok(Stop::Prepared)
+}
+
+async fn set_backlog(tx: &mut PgConnection, sku: &str, backlog: u64) -> Result<(), Stop> {
+    sqlx::query(SET_BACKLOG).bind(sku).bind(backlog as i64).execute(tx).await?;
+    Ok(())
 }

@@ -42,7 +42,7 @@ pub(super) async fn reserve(
                 pace.won(hot.as_str());
                 return Ok(grant);
             }
-            None if pace.lost(hot.as_str(), begun.elapsed()) => {}
+            None if pace.lost(hot.as_str(), begun) => {}
             None => break,
         }
     }

@@ -14,9 +14,8 @@ BEGIN
     END IF;
 END $$;
 
--- The stock of a SKU in one row (slot 0), or spread over several: sixteen buckets, or one row
--- for each unit. No index covers the counters and half of each page stays free, so an update
--- writes the new row beside the old one and touches no index (a "HOT" update).
+-- The stock of a SKU in one row (slot 0), spread over sixteen (slots 0 to 15), or with a row for
+-- each unit that can be sold next (slots from 1000 on).
 CREATE TABLE IF NOT EXISTS stock (
     sku       text COLLATE "C" NOT NULL,
     slot      integer NOT NULL,
@@ -25,7 +24,19 @@ CREATE TABLE IF NOT EXISTS stock (
     sold      bigint  NOT NULL CHECK (sold >= 0),
     version   bigint  NOT NULL,
     PRIMARY KEY (sku, slot)
-) WITH (fillfactor = 50);
+) PARTITION BY RANGE (slot);
+
+-- Few rows, updated again and again: no index covers the counters and half of each page stays
+-- free, so an update writes the new row beside the old one and touches no index ("HOT").
+CREATE TABLE IF NOT EXISTS stock_counters PARTITION OF stock
+    FOR VALUES FROM (MINVALUE) TO (1000) WITH (fillfactor = 50);
+
+-- Many rows, each updated a few times: here the index that finds a free one is worth its upkeep.
+CREATE TABLE IF NOT EXISTS stock_units PARTITION OF stock
+    FOR VALUES FROM (1000) TO (MAXVALUE) WITH (fillfactor = 70);
+CREATE INDEX IF NOT EXISTS stock_units_free ON stock_units (sku, slot) WHERE available > 0;
+CREATE INDEX IF NOT EXISTS stock_units_spent ON stock_units (sku, slot)
+    WHERE available = 0 AND held = 0;
 
 -- What came and went other than through reservations: the first stock, deliveries, corrections.
 CREATE TABLE IF NOT EXISTS receipts (
