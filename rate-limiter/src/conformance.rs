@@ -57,6 +57,7 @@ pub fn promises<F: Fixture>() -> Vec<Promise<F>> {
         time_going_backwards_admits_nothing => "A clock that jumps back and forth again mints nothing.",
         a_flood_of_callers_gives_nobody_a_fresh_quota => "Strangers cannot push a limited caller out of the table.",
         extreme_rates_neither_drift_nor_overflow => "Once a year and a million per millisecond are both exact.",
+        a_crowd_is_answered_as_if_one_by_one => "Requests made at once at one server are decided in the order they were made.",
         agrees_with_the_model => "Every decision of a random history equals the pure algorithm's.",
     }
 }
@@ -415,6 +416,42 @@ async fn extreme_rates_neither_drift_nor_overflow<F: Fixture>(fixture: Arc<F>) -
         let more = check(&fast, "caller", 1).await?;
         ensure!(!more.allowed(), "round {round}: more than {rate} at once: {more:?}");
         fixture.clock().advance(Duration::from_millis(2 * per_ms));
+    }
+    Ok(())
+}
+
+/// How many requests are made at once.
+const CROWD: usize = 24;
+
+async fn a_crowd_is_answered_as_if_one_by_one<F: Fixture>(fixture: Arc<F>) -> Verdict {
+    let mut rng = Seed::from_env_or_fresh().rng();
+    for (round, (rate, per_ms)) in [(5, 7), (40, 3), (97, 60_000)].into_iter().enumerate() {
+        let policy = policy(&*fixture, &format!("crowd-{round}"), rate, per_ms);
+        let limiter = one_server(&*fixture, policy.clone());
+        let mut model = Model::new(&policy);
+        // The first call may have a connection to make and a script to load: nobody's order.
+        peek(&limiter, "nobody").await?;
+        for _ in 0..12 {
+            let pause_us = rng.u64(0..3 * per_ms * 1_000 / u64::from(rate) * 2 + 2);
+            fixture.clock().advance(Duration::from_micros(pause_us));
+            let crowd: Vec<_> =
+                (0..CROWD).map(|_| model::Step::in_a_crowd(&mut rng, rate)).collect();
+            // All of them are under way before the first one is answered.
+            let asked = crowd.iter().map(|step| model::ask(&limiter, step));
+            let answers = futures::future::join_all(asked).await;
+            let mut history = Vec::new();
+            for (step, answer) in crowd.iter().zip(answers) {
+                let expected = model.apply(step, fixture.clock().now());
+                let actual = answer.map_err(failed)?;
+                history.push(format!("{step:?}: {actual:?}"));
+                if actual != expected {
+                    let what = format!(
+                        "{rate} per {per_ms} ms: one by one it is {expected:?}, in a crowd {actual:?}"
+                    );
+                    return Err(Broken::because(what).with_history(history));
+                }
+            }
+        }
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ pub mod policy;
 // The pure core: no clock, no lock, no socket
 pub mod algorithm;
 pub mod breaker;
+#[cfg(feature = "redis")]
+pub mod coalesce;
 
 // The answers
 pub mod clock;

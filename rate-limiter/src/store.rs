@@ -9,6 +9,8 @@ pub mod memory;
 mod slots;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "redis")]
+pub mod coalesced;
 
 /// What one limit says about a request: the input to [`decide`].
 #[derive(Clone, Copy, Debug)]

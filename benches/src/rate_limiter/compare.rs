@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rate_limiter::store::coalesced::CoalescedLimiter;
 use rate_limiter::store::memory::{Memory, MemoryLimiter};
 use rate_limiter::store::redis::{RedisLimiter, RedisStore};
 use rate_limiter::{AlgorithmName, Key, Limiter, Policy, Store};
@@ -24,7 +25,8 @@ async fn compare(mut bench: Bench) -> anyhow::Result<()> {
     let redis = Arc::new(infra::redis().await?);
     bench.version("redis", redis.version());
     one_at_a_time(&bench, &redis).await?;
-    as_fast_as_it_goes(&bench, &redis).await
+    as_fast_as_it_goes(&bench, &redis).await?;
+    crowded(&bench, &redis).await
 }
 
 const KEYS: u64 = 100_000;
@@ -210,11 +212,27 @@ fn word(allowed: bool) -> Outcome {
 }
 
 fn through_redis(redis: &Arc<infra::Redis>, algorithm: AlgorithmName, keys: Keys) -> Subject {
+    checks(redis, algorithm.as_str().to_owned(), algorithm, keys, |limiter| limiter)
+}
+
+fn coalesced(redis: &Arc<infra::Redis>, algorithm: AlgorithmName, keys: Keys) -> Subject {
+    let name = format!("{}, coalesced", algorithm.as_str());
+    checks(redis, name, algorithm, keys, CoalescedLimiter::new)
+}
+
+/// Checks of one against the limiter that `wrap` makes of a fresh one.
+fn checks<L: Limiter>(
+    redis: &Arc<infra::Redis>,
+    name: String,
+    algorithm: AlgorithmName,
+    keys: Keys,
+    wrap: fn(RedisLimiter) -> L,
+) -> Subject {
     let redis = Arc::clone(redis);
-    Subject::answer(algorithm.as_str(), move || {
+    Subject::answer(&name, move || {
         let redis = Arc::clone(&redis);
         async move {
-            let limiter = Arc::new(fresh(&redis, algorithm).await?);
+            let limiter = Arc::new(wrap(fresh(&redis, algorithm).await?));
             let probe = Arc::clone(&limiter);
             let op = move |shot: Shot| {
                 let limiter = Arc::clone(&limiter);
@@ -225,13 +243,13 @@ fn through_redis(redis: &Arc<infra::Redis>, algorithm: AlgorithmName, keys: Keys
                     word(decision.allowed())
                 }
             };
-            Ok(Ready::new(op, move |_| async move { grants_its_burst(&probe).await }))
+            Ok(Ready::new(op, move |_| async move { grants_its_burst(&*probe).await }))
         }
     })
 }
 
 /// After any load, a caller never seen gets exactly the burst.
-async fn grants_its_burst(limiter: &RedisLimiter) -> Result<(), String> {
+async fn grants_its_burst<L: Limiter>(limiter: &L) -> Result<(), String> {
     let key = Key::new("a caller nobody saw").map_err(|error| error.to_string())?;
     let grant = limiter.take_up_to(key, 2 * RATE).await.map_err(|error| error.to_string())?;
     (grant.granted == RATE)
@@ -282,6 +300,7 @@ fn redis_subjects(redis: &Arc<infra::Redis>, keys: Keys) -> Vec<Subject> {
     let mut subjects = vec![bare_evalsha(redis, keys)];
     subjects
         .extend(AlgorithmName::ALL.iter().map(|&algorithm| through_redis(redis, algorithm, keys)));
+    subjects.push(coalesced(redis, AlgorithmName::TokenBucket, keys));
     subjects
 }
 
@@ -309,4 +328,31 @@ async fn as_fast_as_it_goes(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow:
         ..Scenario::new("redis-throughput", about, "bare EVALSHA")
     };
     bench.closed(scenario, load, redis_subjects(redis, keys)).await
+}
+
+/// Callers at a time in the crowded scenarios: one API server's worth of requests in flight.
+const CROWD: usize = 1_000;
+
+/// More requests than calls: what coalescing is for.
+async fn crowded(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Result<()> {
+    let scenarios = [
+        ("redis-crowd-uniform", Keys::uniform(KEYS)),
+        ("redis-crowd-zipf", Keys::zipf(KEYS, 1.1)),
+        ("redis-crowd-one-key", Keys::uniform(1)),
+    ];
+    for (name, keys) in scenarios {
+        let algorithm = AlgorithmName::TokenBucket;
+        let subjects = vec![
+            bare_evalsha(redis, keys.clone()),
+            through_redis(redis, algorithm, keys.clone()),
+            coalesced(redis, algorithm, keys.clone()),
+        ];
+        let duration = Duration::from_secs(bench.pick(1, 1, 5));
+        let load = ClosedLoop { workers: CROWD, duration, seed: bench.seed() };
+        let about = format!("check of one as fast as it goes, {}", keys.describe());
+        let rounds = Some(REDIS_ROUNDS);
+        let scenario = Scenario { rounds, ..Scenario::new(name, about, "token-bucket") };
+        bench.closed(scenario, load, subjects).await?;
+    }
+    Ok(())
 }

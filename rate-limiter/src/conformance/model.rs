@@ -46,6 +46,19 @@ impl Step {
         Self { pause_us, caller, op, amount: rng.u32(0..=rate + rate / 4 + 1) }
     }
 
+    /// Mostly checks of one, of few callers: what a crowd consists of.
+    pub(super) fn in_a_crowd(rng: &mut fastrand::Rng, rate: u32) -> Self {
+        let (op, amount) = match rng.u8(0..20) {
+            0..13 => (Op::Check, 1),
+            13..15 => (Op::Check, rng.u32(0..=rate + 1)),
+            15..17 => (Op::Take, rng.u32(0..=rate)),
+            17 => (Op::Refund, rng.u32(0..=2)),
+            _ => (Op::Peek, 1),
+        };
+        let caller = if rng.u8(0..4) == 0 { "b" } else { "a" };
+        Self { pause_us: 0, caller, op, amount }
+    }
+
     pub(super) fn pause(&self) -> Duration {
         Duration::from_micros(self.pause_us)
     }

@@ -18,8 +18,11 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisResult, Script};
 
 use crate::clock::{Clock, ManualClock};
-use crate::limiter::{Decision, Error, Grant, Key, Limiter, Outcome, Quota, Source, Store};
+use crate::coalesce::View;
+use crate::limiter::{Decision, Error, Grant, Key, Limiter, Store};
 use crate::policy::{AlgorithmName, Limit, Policy};
+
+mod batch;
 
 /// How long to wait for Redis before the policy's failure mode applies. Longer than a healthy
 /// Redis ever takes, shorter than what a request can afford.
@@ -72,9 +75,10 @@ impl Store for RedisStore {
     type Limiter = RedisLimiter;
 
     fn limiter(&self, policy: Policy) -> RedisLimiter {
-        let script = Script::new(&script_text(&policy, &self.clock));
+        let script = Script::new(&script_text(&policy, &self.clock, DRIVER));
+        let batch = Script::new(&script_text(&policy, &self.clock, BATCH));
         let parameters = policy.limits().iter().map(parameters).collect();
-        RedisLimiter { policy, store: self.clone(), script, parameters }
+        RedisLimiter { policy, store: self.clone(), script, batch, parameters }
     }
 
     async fn ping(&self) -> Result<(), Error> {
@@ -102,11 +106,12 @@ pub struct RedisLimiter {
     policy: Policy,
     store: RedisStore,
     script: Script,
+    batch: Script,
     parameters: Vec<[String; 4]>,
 }
 
 impl RedisLimiter {
-    /// One call of the script: the only place that talks to Redis.
+    /// One call of the script: the only place that talks to Redis but for [`batch`].
     async fn step(&self, op: &str, key: Key<'_>, cost: u32) -> Result<(Decision, u32), Error> {
         let mut call = self.script.prepare_invoke();
         for limit in self.policy.limits() {
@@ -127,27 +132,29 @@ impl RedisLimiter {
     }
 
     fn decode(&self, reply: [u64; 7]) -> (Decision, u32) {
-        let [outcome, limit_index, remaining, wait, settles_after, delay, granted] = reply;
-        let limit_index = limit_index as usize;
-        let outcome = match outcome {
-            0 => Outcome::Allowed,
-            1 => Outcome::Denied { retry_after: Duration::from_micros(wait) },
-            _ => Outcome::TooLarge,
-        };
-        let quota = Quota {
-            limit: self.policy.limits()[limit_index].burst(),
-            remaining: remaining as u32,
-            reset_after: Duration::from_micros(settles_after),
-        };
-        let delay = Duration::from_micros(delay);
-        (Decision { outcome, limit_index, quota, delay, source: Source::Store }, granted as u32)
+        view(reply, 0).decision(self.policy.limits())
+    }
+}
+
+/// A reply of decide.lua.
+fn view(reply: [u64; 7], rounding: u64) -> View {
+    let [outcome, limit_index, remaining, wait_us, settles_us, delay_us, granted] = reply;
+    View {
+        outcome,
+        limit_index: limit_index as usize,
+        remaining: remaining as u32,
+        wait_us,
+        settles_us,
+        delay_us,
+        granted: granted as u32,
+        rounding,
     }
 }
 
 impl RedisLimiter {
     /// The script alone: what a comparison sends without us, to see what we add.
     pub fn bare_script(&self) -> Script {
-        Script::new(&script_text(&self.policy, &self.store.clock))
+        Script::new(&script_text(&self.policy, &self.store.clock, DRIVER))
     }
 }
 
@@ -194,8 +201,13 @@ fn parameters(limit: &Limit) -> [String; 4] {
     [spec.algorithm.as_str().to_owned(), a.to_string(), b.to_string(), limit.burst().to_string()]
 }
 
-/// The script for a policy: the clock, the algorithms it uses, the driver.
-fn script_text(policy: &Policy, clock: &ScriptClock) -> String {
+/// One request per call.
+const DRIVER: &str = include_str!("lua/driver.lua");
+/// Many requests per call.
+const BATCH: &str = include_str!("lua/batch.lua");
+
+/// A script for a policy: the clock, the algorithms it uses, how to decide, and the entry point.
+fn script_text(policy: &Policy, clock: &ScriptClock, entry: &str) -> String {
     let time = match clock {
         ScriptClock::Server => include_str!("lua/time_server.lua"),
         ScriptClock::Injected(_) => include_str!("lua/time_injected.lua"),
@@ -209,7 +221,8 @@ fn script_text(policy: &Policy, clock: &ScriptClock) -> String {
     for (_, source) in sources {
         text.push_str(source);
     }
-    text.push_str(include_str!("lua/driver.lua"));
+    text.push_str(include_str!("lua/decide.lua"));
+    text.push_str(entry);
     text
 }
 

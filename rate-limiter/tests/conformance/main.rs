@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use rate_limiter::clock::ManualClock;
 use rate_limiter::conformance::{EPOCH, Fixture, promises};
+use rate_limiter::store::coalesced::CoalescedLimiter;
 use rate_limiter::store::memory::{KEYS_MAX_DEFAULT, Memory, MemoryLimiter};
 use rate_limiter::store::redis::{RESPONSE_TIMEOUT_DEFAULT, RedisLimiter, RedisStore, ScriptClock};
 use rate_limiter::{AlgorithmName, Policy, Store};
 use testkit::Suite;
 
 mod naive;
+mod naive_coalescer;
 
 use naive::{Bug, Naive};
+use naive_coalescer::{Mistake, NaiveCoalescer};
 
 fn main() -> ExitCode {
     let mut suite = Suite::new();
@@ -23,6 +26,9 @@ fn main() -> ExitCode {
             MemoryFixture::new(algorithm, KEYS_MAX_DEFAULT)
         });
         suite.answer(&format!("redis/{name}"), promises, move || RedisFixture::new(algorithm));
+        suite.answer(&format!("redis-coalesced/{name}"), promises, move || async move {
+            CoalescedFixture(RedisFixture::new(algorithm).await)
+        });
     }
     // A table far too small for the flood: strangers are refused, the limited stay limited.
     let small = AlgorithmName::TokenBucket;
@@ -36,6 +42,11 @@ fn main() -> ExitCode {
             promises,
             move || async move { Naive::with(Some(bug)) },
         );
+    }
+    suite.answer("naive-coalescer", promises, || async { NaiveCoalescer::with(None) });
+    for (mistake, caught_by) in Mistake::ALL {
+        let make = move || async move { NaiveCoalescer::with(Some(mistake)) };
+        suite.wrong(&mistake.name(), caught_by, promises, make);
     }
     suite.run()
 }
@@ -103,5 +114,24 @@ impl Fixture for RedisFixture {
             store.expect("a URL from infra").with_clock(clock.clone()).limiter(policy.clone())
         };
         (0..count).map(server).collect()
+    }
+}
+
+/// The same Redis behind servers that coalesce.
+struct CoalescedFixture(RedisFixture);
+
+impl Fixture for CoalescedFixture {
+    type Limiter = CoalescedLimiter;
+
+    fn algorithm(&self) -> AlgorithmName {
+        self.0.algorithm
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.0.clock
+    }
+
+    fn servers(&self, policy: Policy, count: usize) -> Vec<CoalescedLimiter> {
+        self.0.servers(policy, count).into_iter().map(CoalescedLimiter::new).collect()
     }
 }

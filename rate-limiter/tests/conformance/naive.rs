@@ -61,17 +61,21 @@ impl Bug {
         (Self::GrantsMoreThanIsThere, "partial_grants_take_what_is_there"),
     ];
 
-    /// `TwoStepReadThenWrite` as `two_step_read_then_write`.
     pub(crate) fn name(self) -> String {
-        let mut name = String::new();
-        for letter in format!("{self:?}").chars() {
-            if letter.is_uppercase() && !name.is_empty() {
-                name.push('_');
-            }
-            name.extend(letter.to_lowercase());
-        }
-        name
+        snake_case(&format!("{self:?}"))
     }
+}
+
+/// `TwoStepReadThenWrite` as `two_step_read_then_write`.
+pub(crate) fn snake_case(variant: &str) -> String {
+    let mut name = String::new();
+    for letter in variant.chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    name
 }
 
 /// The fixture.

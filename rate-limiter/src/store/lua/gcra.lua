@@ -38,10 +38,11 @@ local function gcra(value, now, cost, a, b, limit)
   if us < now then us, frac = now, 0 end
   local stored = string.format('%.0f', us)
   if frac > 0 then stored = string.format('%.0f %.0f', us, frac) end
-  return 0, before, stored, available(us - now, frac), settles(us - now, frac), queued
+  local rounding = frac > 0 and a - frac or 0
+  return 0, before, stored, available(us - now, frac), settles(us - now, frac), queued, rounding
 end
 
 algorithms['gcra'] = function(...)
-  local wait, available, stored, available_after, settles_after = gcra(...)
-  return wait, available, stored, available_after, settles_after, 0
+  local wait, available, stored, available_after, settles_after, _, rounding = gcra(...)
+  return wait, available, stored, available_after, settles_after, 0, rounding
 end

@@ -31,5 +31,6 @@ algorithms['leaky-bucket'] = function(value, now, cost, a, b, limit)
     return behind + math.ceil((after - capacity) / a), available, nil, available, settles(units), 0
   end
   local stored = string.format('%.0f %.0f', after, as_of)
-  return 0, available, stored, math.floor((capacity - after) / b), settles(after), 0
+  local rounding = math.ceil(after / a) * a - after
+  return 0, available, stored, math.floor((capacity - after) / b), settles(after), 0, rounding
 end

@@ -11,6 +11,8 @@
 --   value            the state after the charge (only meaningful when wait is 0)
 --   available_after, settles_after   the view of that state; of the unchanged one on a denial
 --   delay            microseconds to hold the request back
+--   rounding         by how many units settles_after was rounded up; nil where it is the same
+--                    after any charge
 -- All numbers are whole and at most 2^53, where doubles are exact: see algorithm/rate.rs.
 algorithms['token-bucket'] = function(value, now, cost, a, b, limit)
   local capacity = limit * b
@@ -44,5 +46,6 @@ algorithms['token-bucket'] = function(value, now, cost, a, b, limit)
     return behind + math.ceil(-after / a), available, nil, available, settles(units), 0
   end
   local stored = string.format('%.0f %.0f', after, as_of)
-  return 0, available, stored, math.floor(after / b), settles(after), 0
+  local rounding = math.ceil((capacity - after) / a) * a - (capacity - after)
+  return 0, available, stored, math.floor(after / b), settles(after), 0, rounding
 end

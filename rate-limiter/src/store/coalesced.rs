@@ -1,0 +1,241 @@
+//! Coalescing: the Redis answer when there is more traffic than calls.
+//!
+//! While a call is in flight, whoever comes waits in line; its reply sends the whole line as one
+//! call. So the batch is as large as the load makes it, a lone check goes out at once, and there
+//! is no timer that everybody waits for ([`crate::coalesce`] has the packing; group commit does
+//! the same for disks). Redis then runs one script for many callers, and one charge for all equal
+//! checks of one caller. Every answer is one that a history without coalescing could have given.
+//!
+//! - A request that is dropped while it waits is never sent. One that is dropped in flight stays
+//!   charged, as with any call.
+//! - A call that fails is not repeated: each request in it is [`Error::Unavailable`] and was
+//!   charged once or not at all, all of them together. Requests that wait in line behind a call
+//!   that timed out fail with it, uncharged, so nobody waits for more than two timeouts.
+//! - The line is bounded by [`WAITERS_MAX`].
+//!
+//! Trade-off: a batch is one script, so its callers share its fate and its time. Policies with
+//! several limits are packed, but each of their requests is decided on its own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::redis::{RedisLimiter, RedisStore};
+use crate::coalesce::{Caller, Op, Shared, Waiter, pack};
+use crate::limiter::{Decision, Error, Grant, Key, Limiter, Store};
+use crate::policy::Policy;
+
+/// Requests that may wait for the call in flight, per limiter. One more is [`Error::Unavailable`]
+/// at once and uncharged: Redis is slower than the traffic, and a longer line only adds waiting.
+pub const WAITERS_MAX: usize = 16_384;
+
+/// A [`RedisStore`] whose limiters coalesce.
+#[derive(Clone)]
+pub struct CoalescedStore(RedisStore);
+
+impl CoalescedStore {
+    /// Coalesces what goes to `store`.
+    pub fn new(store: RedisStore) -> Self {
+        Self(store)
+    }
+}
+
+impl Store for CoalescedStore {
+    type Limiter = CoalescedLimiter;
+
+    fn limiter(&self, policy: Policy) -> CoalescedLimiter {
+        CoalescedLimiter::new(self.0.limiter(policy))
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.0.ping().await
+    }
+}
+
+/// One policy, enforced in Redis, one call at a time.
+pub struct CoalescedLimiter(Arc<Desk>);
+
+type Answer = Result<(Decision, u32), Error>;
+
+struct Desk {
+    redis: RedisLimiter,
+    line: Mutex<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<Waiter<oneshot::Sender<Answer>>>,
+    call_in_flight: bool,
+}
+
+impl CoalescedLimiter {
+    /// Puts a line in front of `redis`.
+    pub fn new(redis: RedisLimiter) -> Self {
+        Self(Arc::new(Desk { redis, line: Mutex::default() }))
+    }
+
+    async fn ask(&self, key: Key<'_>, op: Op, cost: u32) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let waiter = Waiter { key: key.as_str().into(), op, cost, reply };
+        let starts = {
+            let mut line = self.0.line.lock();
+            if line.waiting.len() >= WAITERS_MAX {
+                return Err(unavailable(format!("{WAITERS_MAX} requests are waiting already")));
+            }
+            line.waiting.push_back(waiter);
+            !std::mem::replace(&mut line.call_in_flight, true)
+        };
+        if starts {
+            // A task of its own: whoever starts the call may be dropped, and the others must not
+            // be left waiting.
+            tokio::spawn(serve_line(Arc::clone(&self.0)));
+        }
+        answer.await.unwrap_or_else(|_| Err(unavailable("the call was abandoned".to_owned())))
+    }
+}
+
+fn unavailable(what: String) -> Error {
+    Error::Unavailable { what, source: None }
+}
+
+/// Sends the line, call by call, until it is empty.
+async fn serve_line(desk: Arc<Desk>) {
+    let mut closing = Closing { desk: &desk, done: false };
+    let mut answered = Vec::new();
+    while let Some(callers) = desk.next_call() {
+        // The next call is written first; the answers of the last one are handed out while Redis
+        // works on it.
+        let (replies, ()) =
+            tokio::join!(desk.redis.batch(&callers), async { desk.hand_out(answered) });
+        if replies.as_ref().is_err_and(timed_out) {
+            desk.fail_line();
+        }
+        answered = callers.into_iter().zip(Replies::of(replies)).collect();
+    }
+    desk.hand_out(answered);
+    closing.done = true;
+}
+
+/// Nobody may be left waiting for a task that is gone, as when the runtime stops in the middle.
+struct Closing<'a> {
+    desk: &'a Desk,
+    done: bool,
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let mut line = self.desk.line.lock();
+            line.waiting.clear();
+            line.call_in_flight = false;
+        }
+    }
+}
+
+/// The call gave no answer in time: the next one would have to wait as long.
+fn timed_out(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { source: None, .. })
+}
+
+/// What came back for each caller of a call, whether it succeeded or not.
+enum Replies {
+    Came(std::vec::IntoIter<Vec<Shared>>),
+    Failed(String),
+}
+
+impl Replies {
+    fn of(replies: Result<Vec<Vec<Shared>>, Error>) -> Self {
+        match replies {
+            Ok(replies) => Self::Came(replies.into_iter()),
+            Err(error) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl Iterator for Replies {
+    type Item = Result<Vec<Shared>, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Came(replies) => replies.next().map(Ok),
+            Self::Failed(what) => Some(Err(what.clone())),
+        }
+    }
+}
+
+type Answered = Vec<(Caller<oneshot::Sender<Answer>>, Result<Vec<Shared>, String>)>;
+
+impl Desk {
+    /// The next call, or `None` when nobody waits; then the next request starts a new one.
+    fn next_call(&self) -> Option<Vec<Caller<oneshot::Sender<Answer>>>> {
+        let shares = self.redis.policy().limits().len() == 1;
+        let mut line = self.line.lock();
+        loop {
+            line.call_in_flight = !line.waiting.is_empty();
+            if !line.call_in_flight {
+                return None;
+            }
+            let callers = pack(&mut line.waiting, shares, |reply| !reply.is_closed());
+            if !callers.is_empty() {
+                return Some(callers);
+            }
+        }
+    }
+
+    fn fail_line(&self) {
+        let waiting = std::mem::take(&mut self.line.lock().waiting);
+        for waiter in waiting {
+            let what = "the call before this one timed out; nothing was charged".to_owned();
+            let _ = waiter.reply.send(Err(unavailable(what)));
+        }
+    }
+
+    fn hand_out(&self, answered: Answered) {
+        let limits = self.redis.policy().limits();
+        for (caller, reply) in answered {
+            let mut to = caller.replies.into_iter();
+            match reply {
+                Ok(shared) => {
+                    for (run, shared) in caller.runs.into_iter().zip(shared) {
+                        for index in 0..run.count {
+                            let Some(to) = to.next() else { break };
+                            let view = shared.view(index, run, &limits[0]);
+                            // Whoever stopped waiting stays charged, as with any call.
+                            let _ = to.send(Ok(view.decision(limits)));
+                        }
+                    }
+                }
+                Err(what) => {
+                    for to in to {
+                        let _ = to.send(Err(unavailable(what.clone())));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Limiter for CoalescedLimiter {
+    fn policy(&self) -> &Policy {
+        self.0.redis.policy()
+    }
+
+    async fn check(&self, key: Key<'_>, cost: u32) -> Result<Decision, Error> {
+        Ok(self.ask(key, Op::Check, cost).await?.0)
+    }
+
+    async fn peek(&self, key: Key<'_>) -> Result<Decision, Error> {
+        Ok(self.ask(key, Op::Peek, 0).await?.0)
+    }
+
+    async fn take_up_to(&self, key: Key<'_>, at_most: u32) -> Result<Grant, Error> {
+        let (decision, granted) = self.ask(key, Op::Take, at_most).await?;
+        Ok(Grant { granted, decision })
+    }
+
+    async fn refund(&self, key: Key<'_>, cost: u32) -> Result<Decision, Error> {
+        Ok(self.ask(key, Op::Refund, cost).await?.0)
+    }
+}
