@@ -1,0 +1,72 @@
+//! Every store and every generator against every promise, and every wrong one against the promise
+//! that must catch it. A new answer is one line.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use testkit::Suite;
+use url_shortener::codes::Scheme;
+use url_shortener::conformance::{Fixture, codes, promises};
+use url_shortener::store::{memory::Memory, sqlite::Sqlite};
+
+mod generators;
+mod naive;
+
+use generators::{Flaw, FlawedFixture, Ours};
+use naive::{Bug, NaiveFixture, snake_case};
+
+fn main() -> ExitCode {
+    let mut suite = Suite::new();
+    suite.answer("memory", promises, || async { MemoryFixture::default() });
+    suite.answer("sqlite", promises, || async { SqliteFixture::new() });
+    // The wrong stores differ from this one by one line each, and this one is right.
+    let naive = |bug| async move { NaiveFixture { bug, rows: Arc::default() } };
+    suite.answer("naive", promises, move || naive(None));
+    for (bug, caught_by) in Bug::ALL {
+        suite.wrong(&bug.name(), caught_by, promises, move || naive(Some(bug)));
+    }
+    for scheme in Scheme::ALL {
+        let name = format!("codes/{}", scheme.name());
+        suite.answer(&name, codes::promises, move || async move { Ours::new(scheme) });
+    }
+    for (flaw, caught_by) in Flaw::ALL {
+        let name = format!("codes/{}", snake_case(&format!("{flaw:?}")));
+        suite.wrong(&name, caught_by, codes::promises, move || async move {
+            FlawedFixture { flaw, counter: Arc::default() }
+        });
+    }
+    suite.run()
+}
+
+#[derive(Default)]
+struct MemoryFixture(Arc<Memory>);
+
+impl Fixture for MemoryFixture {
+    type Store = Memory;
+
+    async fn servers(&self, count: usize) -> Vec<Arc<Memory>> {
+        vec![Arc::clone(&self.0); count]
+    }
+}
+
+/// A file of its own. One process has one writer, so all servers are that one.
+struct SqliteFixture {
+    store: Arc<Sqlite>,
+    _directory: tempfile::TempDir,
+}
+
+impl SqliteFixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = Sqlite::open(&directory.path().join("links.db")).expect("SQLite opens");
+        Self { store: Arc::new(store), _directory: directory }
+    }
+}
+
+impl Fixture for SqliteFixture {
+    type Store = Sqlite;
+
+    async fn servers(&self, count: usize) -> Vec<Arc<Sqlite>> {
+        vec![Arc::clone(&self.store); count]
+    }
+}

@@ -1,0 +1,10 @@
+//! The service over real sockets, in this process and as a child that is killed.
+
+mod support;
+
+mod api;
+mod redirects;
+mod bulk;
+mod races;
+mod hang_up;
+mod crash;
