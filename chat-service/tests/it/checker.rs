@@ -174,11 +174,17 @@ impl World {
         }
     }
 
+    /// Whether a place holds somebody else's message: one's own may be pushed or not.
+    fn is_anothers(&self, at: usize, index: u64) -> bool {
+        let logged = self.log.get(index as usize);
+        logged.is_some_and(|logged| logged.sender != self.devices[at].history.user)
+    }
+
     /// A device is pushed what follows its cursor; here also its own messages.
     fn push(&mut self, at: usize) {
         let cursor = self.devices[at].cursor;
         let mut from = cursor;
-        if self.log.len() as u64 > cursor + 2 && self.now(Bug::SkipsAPush) {
+        if self.is_anothers(at, cursor) && self.log.len() as u64 > cursor + 2 && self.now(Bug::SkipsAPush) {
             from += 1;
         }
         let Some(mut logged) = self.log.get(from as usize).cloned() else { return };
@@ -186,7 +192,8 @@ impl World {
             self.devices[at].cursor = u64::MAX; // as if it were online, and nothing is ever sent
             return;
         }
-        let times = if self.now(Bug::PushesTwice) { 2 } else { 1 };
+        let twice = self.is_anothers(at, from) && self.now(Bug::PushesTwice);
+        let times = if twice { 2 } else { 1 };
         if self.log.len() as u64 > from + 1 && self.now(Bug::ShowsDevicesDifferentOrders) {
             let seq = logged.seq;
             logged = Logged { seq, ..self.log[from as usize + 1].clone() };
@@ -264,7 +271,8 @@ impl World {
         if self.devices[at].cursor > 0 && self.now(Bug::ResumesBeforeTheCursor) {
             self.devices[at].cursor -= 1;
         }
-        if self.log.len() as u64 > self.devices[at].cursor + 2 && self.now(Bug::ResumesAfterAGap) {
+        let next = self.devices[at].cursor;
+        if self.is_anothers(at, next) && self.log.len() as u64 > next + 2 && self.now(Bug::ResumesAfterAGap) {
             self.devices[at].cursor += 1;
         }
     }
