@@ -66,6 +66,9 @@ struct World {
     written: usize,
     /// Set when the mistake was made; until then it waits for its moment.
     made: bool,
+    /// Nobody acknowledges any more. Histories have no common clock, so a receipt that comes too
+    /// early is caught only if what it tells never came true.
+    is_over: bool,
 }
 
 struct Device {
@@ -96,7 +99,7 @@ impl World {
         };
         let devices = [("ann", "phone"), ("bob", "phone"), ("bob", "laptop")].map(device).into();
         let rng = fastrand::Rng::with_seed(seed);
-        Self { bug, rng, log: vec![], devices, written: 0, made: false }
+        Self { bug, rng, log: vec![], devices, written: 0, made: false, is_over: false }
     }
 
     /// Whether to make this mistake now: once, after a while.
@@ -230,13 +233,15 @@ impl World {
         let delivered = of_user().map(|device| device.acked).max().unwrap_or_default().max(read);
         let pushed = of_user().map(|device| device.cursor).max().unwrap_or_default();
         let mut told = (delivered, read);
-        if pushed > delivered && self.now(Bug::ReceiptOnSocketWrite) {
+        if self.is_over && pushed > delivered && self.now(Bug::ReceiptOnSocketWrite) {
             told.0 = pushed;
         }
-        if delivered > read && self.now(Bug::ReadReceiptOnDelivery) {
+        if self.is_over && delivered > read && self.now(Bug::ReadReceiptOnDelivery) {
             told.1 = delivered;
         }
-        let before = self.devices[to].history.events.iter().rev().find_map(|event| match event {
+        let events = self.devices[to].history.events.iter().rev();
+        let mut connection = events.take_while(|event| !matches!(event, Event::Connected { .. }));
+        let before = connection.find_map(|event| match event {
             Event::Receipt { user: whose, delivered, .. } if *whose == user => Some(*delivered),
             _ => None,
         });
@@ -270,10 +275,12 @@ impl World {
         self.devices[at].log(Event::Unread { conversation: ROOM.to_owned(), last, read, unread });
         if self.devices[at].cursor > 0 && self.now(Bug::ResumesBeforeTheCursor) {
             self.devices[at].cursor -= 1;
+            self.push(at);
         }
         let next = self.devices[at].cursor;
         if self.is_anothers(at, next) && self.log.len() as u64 > next + 2 && self.now(Bug::ResumesAfterAGap) {
             self.devices[at].cursor += 1;
+            self.push(at);
         }
     }
 
@@ -296,6 +303,10 @@ impl World {
                     break;
                 }
             }
+        }
+        self.is_over = true;
+        for (to, of) in [(0, 1), (0, 2), (1, 0), (2, 0)] {
+            self.receipt(to, of);
         }
         let logs = BTreeMap::from([(ROOM.to_owned(), self.log)]);
         let members = BTreeMap::from([(ROOM.to_owned(), vec!["ann".to_owned(), "bob".to_owned()])]);
