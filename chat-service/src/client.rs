@@ -6,6 +6,7 @@
 
 mod api;
 mod device;
+mod witness;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::protocol::{ClientFrame, ServerFrame};
 
 pub use api::{Api, ApiError};
 pub use device::{Device, Heard};
+pub use witness::{Witness, text_of};
 
 /// What ends a connection.
 #[derive(Debug, thiserror::Error)]

@@ -101,6 +101,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let conversation = api.direct(&alice, "bob").await?;
     say("Alice and Bob have accounts and a conversation. Bob's phone is off.\n");
 
+    let laptop_token = alice.clone();
     let mut laptop = Device::new(alice, 256);
     let mut socket = connect(&server.base, &mut laptop).await?;
     let half = MESSAGES / 2;
@@ -110,7 +111,9 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     say(&format!("Alice writes 1 to {half}; each is answered when it is on disk: {sent:?}"));
 
     // The other half is on its way when the server dies: nobody knows which of them it has.
-    write(&mut socket, &mut laptop, conversation, half + 1..=MESSAGES).await?;
+    write(&mut socket, &mut laptop, conversation, half + 1..=half + 5).await?;
+    taken(&api, laptop_token.as_str(), conversation, half + 1).await?;
+    write(&mut socket, &mut laptop, conversation, half + 6..=MESSAGES).await?;
     server.kill9()?;
     drop(socket);
     let unknown = laptop.unsent().len();
@@ -173,6 +176,22 @@ async fn enter(api: &Api, user: &str, device: &str) -> anyhow::Result<String> {
         }
     };
     tokio::time::timeout(PATIENCE, trying).await.context("the server did not come up")
+}
+
+/// Waits until the log has so many messages, without reading the answers that say so.
+async fn taken(
+    api: &Api,
+    token: &str,
+    conversation: ConversationId,
+    count: usize,
+) -> anyhow::Result<()> {
+    let looking = async {
+        while api.history(token, conversation, None, MESSAGES).await?.len() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    tokio::time::timeout(PATIENCE, looking).await.context("nothing was taken")?
 }
 
 async fn write(

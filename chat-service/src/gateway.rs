@@ -23,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, Event};
 use crate::chat::{
-    APPEND_MAX, Appended, Error, Moved, NewMessage, Page, PageLimit, Store, Summaries,
+    APPEND_MAX, Error, Moved, NewMessage, Page, PageLimit, Store, Summaries,
 };
 use crate::hub::Handle;
 use crate::ids::{ClientId, ConversationId, Seq, UserId};
-use crate::mailbox::Taken;
+use crate::mailbox::{Entry, Taken};
 use crate::node::Node;
 use crate::protocol::{ClientFrame, CloseCode, Resume, ServerFrame};
 use crate::session::{Read, Session, Verdict};
@@ -52,7 +52,8 @@ const LINGER: Duration = Duration::from_secs(3);
 
 /// A store call that came back.
 enum Done {
-    Appended(Vec<ClientId>, Vec<ConversationId>, Vec<Result<Appended, Error>>),
+    /// The answers are in the mailbox; or, if that task died, there are none.
+    Appended(Vec<ClientId>),
     Moved(Vec<Result<Moved, Error>>),
     Read(Read, Result<Page, Error>),
     History(u64, ConversationId, Result<Page, Error>),
@@ -207,13 +208,10 @@ impl<S: Store, B: Bus> Connection<S, B> {
         }
         self.appending = true;
         let batch = std::mem::take(&mut self.unsent);
-        let names = batch.iter().map(|new| (new.client_id, new.conversation)).unzip();
-        let (ids, conversations): (Vec<_>, Vec<_>) = names;
-        let appending = tokio::spawn(self.node.clone().append(self.handle.id, batch));
+        let ids: Vec<_> = batch.iter().map(|new| new.client_id).collect();
+        let appending = tokio::spawn(self.node.clone().append(Arc::clone(&self.handle), batch));
         self.doing.push(Box::pin(async move {
-            let lost = |_| ids.iter().map(|_| Err(panicked("append"))).collect();
-            let results = appending.await.unwrap_or_else(lost);
-            Done::Appended(ids, conversations, results)
+            Done::Appended(if appending.await.is_ok() { Vec::new() } else { ids })
         }));
     }
 
@@ -258,9 +256,18 @@ impl<S: Store, B: Bus> Connection<S, B> {
                 self.tell(&ServerFrame::Removed { conversation }).await?;
             }
         }
-        for live in taken.live {
-            if self.session.live(&live) == Verdict::Push {
-                self.feed(live.frame).await?;
+        for entry in taken.queue {
+            match entry {
+                Entry::Live(live) if self.session.live(&live) == Verdict::Push => {
+                    self.feed(live.frame).await?;
+                }
+                Entry::Live(_) => {}
+                Entry::Answer(frame) => {
+                    if let ServerFrame::Sent { conversation, seq, .. } = frame {
+                        self.session.sent(conversation, seq);
+                    }
+                    self.tell(&frame).await?;
+                }
             }
         }
         for (conversation, last) in taken.behind {
@@ -277,12 +284,11 @@ impl<S: Store, B: Bus> Connection<S, B> {
 
     async fn done(&mut self, done: Done) -> Result<(), End> {
         match done {
-            Done::Appended(ids, conversations, results) => {
+            Done::Appended(unanswered) => {
                 self.appending = false;
-                for ((client_id, conversation), result) in
-                    ids.into_iter().zip(conversations).zip(results)
-                {
-                    self.tell(&answer_send(client_id, conversation, result)).await?;
+                for client_id in unanswered {
+                    let error = Error::Unavailable { what: "append", source: None };
+                    self.tell(&ServerFrame::refusal(&error, Some(client_id), None)).await?;
                 }
             }
             Done::Moved(results) => {
@@ -372,7 +378,7 @@ impl<S: Store, B: Bus> Connection<S, B> {
             // What was appended is told even now, so that the client need not ask again.
             while self.appending && code == CloseCode::GoingAway {
                 let Some(done) = self.doing.next().await else { break };
-                if self.done(done).await.is_err() {
+                if self.done(done).await.is_err() || self.mail(self.handle.take_now()).await.is_err() {
                     return;
                 }
             }
@@ -390,28 +396,6 @@ async fn goodbye(socket: &mut WebSocket, code: CloseCode) {
         }
     };
     drop(tokio::time::timeout(GOODBYE_TIME_MAX, closing).await);
-}
-
-fn panicked(what: &'static str) -> Error {
-    Error::Unavailable { what, source: None }
-}
-
-fn answer_send(
-    client_id: ClientId,
-    conversation: ConversationId,
-    result: Result<Appended, Error>,
-) -> ServerFrame {
-    match result {
-        Ok(Appended { seq, at_ms, duplicate, .. }) => {
-            ServerFrame::Sent { client_id, conversation, seq, at_ms, duplicate }
-        }
-        Err(error) => {
-            if let Error::Unavailable { .. } = error {
-                tracing::warn!(%error, "a message was not appended");
-            }
-            ServerFrame::refusal(&error, Some(client_id), None)
-        }
-    }
 }
 
 async fn tell_receipts<S: Store, B: Bus>(node: &Node<S, B>, results: &[Result<Moved, Error>]) {

@@ -234,7 +234,16 @@ impl<'a> Checker<'a> {
                             "{}/{} was told that {client_id} is at {seq} of {conversation}; {there:?} is",
                             device.user, device.device
                         );
-                        self.report(Property::NothingAcknowledgedIsLost, what);
+                        let elsewhere = self.log(conversation).iter();
+                        let mut own = elsewhere.filter(|logged| logged.sender == device.user);
+                        let is_elsewhere = own.any(|logged| logged.client_id == *client_id);
+                        self.report(
+                            match is_elsewhere {
+                                true => Property::OneSequencePerClientId,
+                                false => Property::NothingAcknowledgedIsLost,
+                            },
+                            what,
+                        );
                     }
                     let before = promised.insert((&device.user, client_id), *seq);
                     if before.is_some_and(|before| before != *seq) {

@@ -15,9 +15,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::bus::{Event, Signal};
-use crate::chat::{Members, Store};
+use crate::chat::{Members, Receipt, Store};
 use crate::ids::{ConversationId, DeviceId, Seq, UserId};
-use crate::mailbox::{Live, Mailbox, Notice, SessionId};
+use crate::mailbox::{Live, Mailbox, Notice, SessionId, Taken};
 use crate::protocol::CloseCode;
 
 /// Member lists kept. Above it some are dropped and read again when needed.
@@ -53,8 +53,13 @@ impl Handle {
     }
 
     /// Waits until there is something in the mailbox, and takes it.
-    pub(crate) async fn take(&self) -> crate::mailbox::Taken {
+    pub(crate) async fn take(&self) -> Taken {
         self.wake.notified().await;
+        self.take_now()
+    }
+
+    /// Takes what is in the mailbox.
+    pub(crate) fn take_now(&self) -> Taken {
         self.mailbox.lock().take()
     }
 }
@@ -70,6 +75,9 @@ pub(crate) struct Hub<S> {
 #[derive(Default)]
 struct Lists {
     known: HashMap<ConversationId, Members>,
+    /// How far members are, as this server has told it. Receipts of one user come by several ways
+    /// and overtake each other; without this a tick would go back.
+    told: HashMap<ConversationId, HashMap<UserId, Receipt>>,
     /// Events that wait for a list that is being read.
     loading: HashMap<ConversationId, Vec<Event>>,
 }
@@ -199,8 +207,14 @@ impl<S: Store> Hub<S> {
         match lists.known.get(&id) {
             Some(members) if members.version >= version => {
                 let users = Arc::clone(&members.users);
-                drop(lists);
-                self.deliver(&users, &event);
+                match event {
+                    // Under the lock, so that what is told only grows.
+                    Event::Receipt { receipt, .. } => self.tell_receipt(&mut lists, &users, receipt),
+                    event => {
+                        drop(lists);
+                        self.deliver(&users, &event);
+                    }
+                }
             }
             _ => {
                 lists.loading.insert(id, vec![event]);
@@ -224,14 +238,33 @@ impl<S: Store> Hub<S> {
         let mut lists = self.lists.lock();
         if lists.known.len() >= MEMBER_LISTS_MAX {
             let some: Vec<_> = lists.known.keys().take(MEMBER_LISTS_MAX / 16).copied().collect();
-            some.iter().for_each(|id| drop(lists.known.remove(id)));
+            for id in &some {
+                lists.known.remove(id);
+                lists.told.remove(id);
+            }
         }
         lists.known.insert(id, members);
         let waiting = lists.loading.remove(&id).unwrap_or_default();
         // Still under the lock, or an event that comes now would overtake those that waited.
         for event in waiting {
-            self.deliver(&users, &event);
+            match event {
+                Event::Receipt { receipt, .. } => self.tell_receipt(&mut lists, &users, receipt),
+                event => self.deliver(&users, &event),
+            }
         }
+    }
+
+    fn tell_receipt(&self, lists: &mut Lists, users: &[UserId], receipt: Receipt) {
+        if users.len() > TALKATIVE_MEMBERS_MAX {
+            return;
+        }
+        let told = lists.told.entry(receipt.conversation).or_default();
+        let kept = told.entry(receipt.user.clone()).or_insert_with(|| receipt.clone());
+        kept.delivered = receipt.delivered.max(kept.delivered);
+        kept.read = receipt.read.max(kept.read);
+        let kept = kept.clone();
+        told.retain(|user, _| users.contains(user));
+        self.to_each(users, |handle| handle.tell(|mailbox| mailbox.receipt(&kept)));
     }
 
     fn deliver(&self, users: &[UserId], event: &Event) {
@@ -242,9 +275,6 @@ impl<S: Store> Hub<S> {
             }
             Event::Moved { conversation, last_seq, .. } => {
                 self.to_each(users, |h| h.tell(|mailbox| mailbox.moved(*conversation, *last_seq)));
-            }
-            Event::Receipt { receipt, .. } if users.len() <= TALKATIVE_MEMBERS_MAX => {
-                self.to_each(users, |handle| handle.tell(|mailbox| mailbox.receipt(receipt)));
             }
             Event::Typing { conversation, user } if users.len() <= TALKATIVE_MEMBERS_MAX => {
                 let notice = Notice::typing(*conversation, user.clone());

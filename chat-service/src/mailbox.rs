@@ -47,6 +47,16 @@ impl Live {
     }
 }
 
+/// What is queued in order.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    /// A message of the conversation.
+    Live(Live),
+    /// The answer to a message of this connection. Queued before the message is told to anybody,
+    /// so that no later message can overtake it on its way to its sender.
+    Answer(ServerFrame),
+}
+
 /// A notice that may be dropped: who, where, and the frame.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Notice {
@@ -68,7 +78,7 @@ impl Notice {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    live: VecDeque<Live>,
+    queue: VecDeque<Entry>,
     bytes: usize,
     behind: HashMap<ConversationId, Seq>,
     receipts: HashMap<(ConversationId, UserId), Receipt>,
@@ -81,7 +91,7 @@ pub(crate) struct Mailbox {
 /// What a connection takes out at once.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
-    pub(crate) live: VecDeque<Live>,
+    pub(crate) queue: VecDeque<Entry>,
     pub(crate) behind: HashMap<ConversationId, Seq>,
     pub(crate) receipts: Vec<Receipt>,
     pub(crate) notices: VecDeque<Notice>,
@@ -100,10 +110,15 @@ impl Mailbox {
         let fits = self.bytes + bytes <= MAILBOX_BYTES_MAX;
         if fits && !self.behind.contains_key(&conversation) {
             self.bytes += bytes;
-            self.live.push_back(live.clone());
+            self.queue.push_back(Entry::Live(live.clone()));
         } else {
             self.moved(conversation, live.message.seq);
         }
+    }
+
+    /// Queues an answer. Never dropped; bounded by what one connection may have under way.
+    pub(crate) fn answer(&mut self, frame: ServerFrame) {
+        self.queue.push_back(Entry::Answer(frame));
     }
 
     /// Notes that a conversation's log reaches `last`.
@@ -150,10 +165,10 @@ impl Mailbox {
 
     /// Everything, leaving an empty mailbox without memory of its own.
     pub(crate) fn take(&mut self) -> Taken {
-        let Self { live, behind, receipts, notices, removed, resync, close, .. } =
+        let Self { queue, behind, receipts, notices, removed, resync, close, .. } =
             std::mem::take(self);
         let receipts = receipts.into_values().collect();
-        Taken { live, behind, receipts, notices, removed, resync, close }
+        Taken { queue, behind, receipts, notices, removed, resync, close }
     }
 }
 
@@ -183,10 +198,14 @@ mod tests {
         }
         assert!(mailbox.bytes <= MAILBOX_BYTES_MAX);
         let taken = mailbox.take();
-        let queued: Vec<u64> = taken.live.iter().map(|live| live.message.seq.0).collect();
+        let queued = taken.queue.iter().filter_map(|entry| match entry {
+            Entry::Live(live) => Some(live.message.seq.0),
+            Entry::Answer(_) => None,
+        });
+        let queued: Vec<u64> = queued.collect();
         assert_eq!(queued, (1..=queued.len() as u64).collect::<Vec<_>>(), "a hole in the queue");
         assert_eq!(taken.behind[&conversation], Seq(10_000));
-        assert!(mailbox.take().live.is_empty());
+        assert!(mailbox.take().queue.is_empty());
     }
 
     #[test]
@@ -196,7 +215,7 @@ mod tests {
         mailbox.message(&live(conversation, 2, 1_000));
         mailbox.message(&live(conversation, 3, 1));
         let taken = mailbox.take();
-        assert_eq!(taken.live.len(), 1);
+        assert_eq!(taken.queue.len(), 1);
         assert_eq!(taken.behind[&conversation], Seq(3));
     }
 
@@ -210,7 +229,7 @@ mod tests {
             mailbox.notice(Notice::typing(conversation, user));
         }
         let taken = mailbox.take();
-        assert_eq!((taken.live.len(), taken.notices.len()), (1, NOTICES_MAX));
+        assert_eq!((taken.queue.len(), taken.notices.len()), (1, NOTICES_MAX));
     }
 
     #[test]

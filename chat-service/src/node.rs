@@ -13,10 +13,11 @@ use service::Clock;
 
 use crate::bus::{Bus, Event, Signal};
 use crate::chat::{Appended, Changed, Content, Error, Message, NewMessage, Store};
-use crate::hub::Hub;
+use crate::hub::{Handle, Hub};
 use crate::ids::{ConversationId, Seq, UserId};
 use crate::mailbox::SessionId;
 use crate::password::Passwords;
+use crate::protocol::ServerFrame;
 use crate::token::Tokens;
 
 /// How often what was published is noted in the store, all conversations at once.
@@ -142,39 +143,41 @@ impl<S: Store, B: Bus> Node<S, B> {
         self.hub.hear(signal);
     }
 
-    /// Appends, then tells everybody. Run as a task of its own: a connection that ends in between
-    /// must not keep a message that is in the log from being told.
-    pub(crate) async fn append(
-        self,
-        origin: SessionId,
-        batch: Vec<NewMessage>,
-    ) -> Vec<Result<Appended, Error>> {
+    /// Appends, answers, then tells everybody. Run as a task of its own: a connection that ends in
+    /// between must not keep a message that is in the log from being told.
+    pub(crate) async fn append(self, from: Arc<Handle>, batch: Vec<NewMessage>) {
         let results = self.store.append(batch.clone()).await;
-        for (new, result) in batch.into_iter().zip(&results) {
-            let Ok(appended) = result else { continue };
-            if appended.duplicate {
-                continue; // told by whoever appended it, or by the relay
-            }
-            let message = Message {
-                conversation: new.conversation,
-                seq: appended.seq,
-                sender: new.sender,
-                client_id: new.client_id,
-                at_ms: appended.at_ms,
-                content: Content::Text(new.text),
-            };
-            let (conversation, seq) = (message.conversation, message.seq);
-            let event = Event::Message {
-                message: Arc::new(message),
-                members_version: appended.members_version,
-                origin: Some(origin),
-            };
-            match self.bus.publish(event).await {
-                Ok(()) => self.note(conversation, seq),
-                Err(error) => tracing::warn!(%error, "not published; the relay will"),
+        let answers = batch.iter().zip(&results).map(|(new, result)| answer(new, result));
+        let answers: Vec<_> = answers.collect();
+        from.tell(|mailbox| answers.into_iter().for_each(|frame| mailbox.answer(frame)));
+        for (new, result) in batch.into_iter().zip(results) {
+            match result {
+                // A duplicate was told by whoever appended it, or is by the relay.
+                Ok(appended) if !appended.duplicate => self.publish(from.id, new, appended).await,
+                _ => {}
             }
         }
-        results
+    }
+
+    async fn publish(&self, origin: SessionId, new: NewMessage, appended: Appended) {
+        let (conversation, seq) = (new.conversation, appended.seq);
+        let message = Message {
+            conversation,
+            seq,
+            sender: new.sender,
+            client_id: new.client_id,
+            at_ms: appended.at_ms,
+            content: Content::Text(new.text),
+        };
+        let event = Event::Message {
+            message: Arc::new(message),
+            members_version: appended.members_version,
+            origin: Some(origin),
+        };
+        match self.bus.publish(event).await {
+            Ok(()) => self.note(conversation, seq),
+            Err(error) => tracing::debug!(%error, "not published; the relay will"),
+        }
     }
 
     /// Tells everybody that a conversation changed.
@@ -247,5 +250,19 @@ impl<S: Store, B: Bus> Node<S, B> {
             seen.insert(change.conversation, change.last_seq);
         }
         Ok(())
+    }
+}
+
+fn answer(new: &NewMessage, result: &Result<Appended, Error>) -> ServerFrame {
+    let (client_id, conversation) = (new.client_id, new.conversation);
+    match result {
+        Ok(Appended { seq, at_ms, duplicate, .. }) => ServerFrame::Sent {
+            client_id,
+            conversation,
+            seq: *seq,
+            at_ms: *at_ms,
+            duplicate: *duplicate,
+        },
+        Err(error) => ServerFrame::refusal(error, Some(client_id), None),
     }
 }

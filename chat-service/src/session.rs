@@ -11,7 +11,7 @@
 //! - never more is pushed than there is credit for
 //! - a conversation that has more than was pushed is in `behind`: nothing waits unnoticed
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::chat::{Message, PAGE_MESSAGES_MAX, Page, Summary};
@@ -36,10 +36,23 @@ pub(crate) struct Session {
     announced: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Track {
     pushed: Seq,
     known: Seq,
+    /// Places beyond `pushed` that the device knows from a `sent` frame. They are not pushed;
+    /// they count as pushed when those before them have been.
+    own: BTreeSet<Seq>,
+}
+
+impl Track {
+    fn push(&mut self, seq: Seq) {
+        self.pushed = seq;
+        while self.own.first().is_some_and(|own| *own <= self.pushed.next()) {
+            self.pushed = self.own.pop_first().map_or(self.pushed, |own| own.max(self.pushed));
+        }
+        self.known = self.known.max(self.pushed);
+    }
 }
 
 /// What to do with a message that arrived.
@@ -85,7 +98,7 @@ impl Session {
             (None, Resume::Newest) => last,
         };
         let id = summary.conversation;
-        self.tracks.entry(id).or_insert(Track { pushed: start, known: start });
+        self.tracks.entry(id).or_insert(Track { pushed: start, known: start, own: BTreeSet::new() });
         self.moved(id, last);
     }
 
@@ -93,8 +106,7 @@ impl Session {
     pub(crate) fn moved(&mut self, conversation: ConversationId, last: Seq) {
         // One that is new to this connection starts at 0; the log itself knows from where on this
         // user may see it.
-        let track =
-            self.tracks.entry(conversation).or_insert(Track { pushed: Seq(0), known: Seq(0) });
+        let track = self.tracks.entry(conversation).or_default();
         track.known = last.max(track.known);
         let waits = self.reading == Some(conversation) || self.behind.contains(&conversation);
         if track.known > track.pushed && !waits {
@@ -113,18 +125,30 @@ impl Session {
         if seq <= track.pushed {
             return Verdict::Skip;
         }
-        let is_own = live.origin == Some(self.id);
+        if live.origin == Some(self.id) {
+            // The `sent` frame has told this device of it, but something before it is missing; it
+            // may be lost, and nothing else need ever come to show the hole.
+            self.moved(conversation, seq);
+            return Verdict::Skip;
+        }
         let is_next = seq == track.pushed.next() && track.known <= track.pushed;
-        if !is_next || (self.credit == 0 && !is_own) {
+        if !is_next || self.credit == 0 {
             self.moved(conversation, seq);
             return Verdict::Later;
         }
-        (track.pushed, track.known) = (seq, seq);
-        if is_own {
-            return Verdict::Skip; // the `sent` frame has told this device
-        }
+        track.push(seq);
         self.credit -= 1;
         Verdict::Push
+    }
+
+    /// The device was told that a message of its own has this place.
+    pub(crate) fn sent(&mut self, conversation: ConversationId, seq: Seq) {
+        let track = self.tracks.entry(conversation).or_default();
+        if seq == track.pushed.next() && track.known <= track.pushed {
+            track.push(seq);
+        } else if seq > track.pushed {
+            track.own.insert(seq);
+        }
     }
 
     /// The client takes `messages` more.
@@ -152,7 +176,7 @@ impl Session {
         let mut push = Vec::with_capacity(page.messages.len());
         for message in &page.messages {
             if message.seq > track.pushed && self.credit > 0 {
-                track.pushed = message.seq;
+                track.push(message.seq);
                 self.credit -= 1;
                 push.push(Arc::clone(message));
             }
