@@ -166,7 +166,10 @@ impl Terminal {
                 return due;
             }
             Heard::Sent { seq, duplicate, .. } => {
-                say(&format!("  ✓ {seq}{}", if duplicate { " (it was there already)" } else { "" }));
+                say(&format!(
+                    "  ✓ {seq}{}",
+                    if duplicate { " (it was there already)" } else { "" }
+                ));
             }
             Heard::Reset => say("(the server's store is new; starting over)"),
             Heard::Again(_) => {}

@@ -148,13 +148,19 @@ impl Engine {
     }
 
     /// See [`Queues::list`](crate::queue::Queues::list).
-    pub fn list(&self, region: &str, after: Option<&str>, limit: usize) -> Vec<(QueueId, Settings)> {
+    pub fn list(
+        &self,
+        region: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<(QueueId, Settings)> {
         let from = match after {
             Some(name) => Bound::Excluded(QueueId::new(region, name)),
             None => Bound::Included(QueueId::new(region, "")),
         };
         let queues = self.queues.read();
-        let here = queues.range((from, Bound::Unbounded)).take_while(|(id, _)| *id.region == *region);
+        let here =
+            queues.range((from, Bound::Unbounded)).take_while(|(id, _)| *id.region == *region);
         here.take(limit)
             .map(|(id, slot)| (id.clone(), slot.look(|it| it.settings().clone())))
             .collect()
@@ -191,7 +197,9 @@ impl Engine {
             return refuse("names a dead-letter queue of the other kind: both or neither are FIFO");
         }
         if !target.look(|it| it.settings().redrive_allow.allows(queue)) {
-            return refuse("names a dead-letter queue whose redrive allow policy excludes this one");
+            return refuse(
+                "names a dead-letter queue whose redrive allow policy excludes this one",
+            );
         }
         Ok(())
     }
@@ -307,12 +315,7 @@ impl Engine {
     }
 
     /// See [`Queues::purge`](crate::queue::Queues::purge).
-    pub fn purge(
-        &self,
-        slot: &Slot,
-        now_ms: u64,
-        journal: &mut impl Journal,
-    ) -> Result<(), Error> {
+    pub fn purge(&self, slot: &Slot, now_ms: u64, journal: &mut impl Journal) -> Result<(), Error> {
         slot.state.lock().purge(now_ms, journal)
     }
 
@@ -359,7 +362,8 @@ impl Engine {
 
     /// Rates and latencies of every queue, for `stats`.
     pub fn readings(&self, now_ms: u64) -> Vec<(QueueId, Counts, Reading)> {
-        let slots: Vec<_> = self.queues.read().iter().map(|(id, it)| (id.clone(), Arc::clone(it))).collect();
+        let slots: Vec<_> =
+            self.queues.read().iter().map(|(id, it)| (id.clone(), Arc::clone(it))).collect();
         let read = |(id, slot): (QueueId, Arc<Slot>)| {
             let counts = slot.state.lock().counts_at(now_ms);
             let reading = slot.meter.lock().read(now_ms);

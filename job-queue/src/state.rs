@@ -38,8 +38,8 @@ mod memory_of;
 
 pub use journal::{Change, Journal, Unrecorded};
 use lanes::Lanes;
-use memory_of::{Attempts, Duplicates, Key};
 pub use memory_of::Duplicate;
+use memory_of::{Attempts, Duplicates, Key};
 
 /// A message and what became of it so far.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -257,7 +257,8 @@ impl QueueState {
             let Some(lane) = self.lanes.next() else { break };
             // FIFO: as many as possible from one group, which is then closed until they are done.
             // Standard: one from each tenant in turn, so that nobody's backlog hides another's.
-            let share = if self.lanes.are_exclusive() { ask.max - received.deliveries.len() } else { 1 };
+            let share =
+                if self.lanes.are_exclusive() { ask.max - received.deliveries.len() } else { 1 };
             self.lease_from(&lane, share, receives_max, (now_ms, until_ms), &mut received, journal);
             self.lanes.offer(&lane);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rate_limiter::clock::{Clock, Monotonic};
 use rate_limiter::store::coalesced::CoalescedLimiter;
 use rate_limiter::store::memory::{Memory, MemoryLimiter};
 use rate_limiter::store::redis::{RedisLimiter, RedisStore};
@@ -114,6 +115,24 @@ fn ours(algorithm: AlgorithmName) -> LoopSubject {
     LoopSubject::new(algorithm.as_str(), Role::Answer, make, worker, check)
 }
 
+/// What every limiter of this table pays before it has decided anything: choosing and writing the
+/// key, and reading the monotonic clock once. No limiter can be quicker than this.
+fn floor() -> LoopSubject {
+    let make = || Counted::new(Monotonic::default());
+    let worker = |state: Arc<Counted<Monotonic>>, thread| {
+        let mut rng = fastrand::Rng::with_seed(thread as u64);
+        let (keys, mut name) = (Keys::uniform(KEYS), Name::new());
+        move |_| {
+            let key = Key::new(name.of(keys.pick(&mut rng))).expect("a legal key");
+            std::hint::black_box((key, state.limiter.now()));
+        }
+    };
+    let check = |_: &Counted<Monotonic>, measured: &Saturated| {
+        (measured.calls > 0).then_some(()).ok_or_else(|| "nothing was called".to_owned())
+    };
+    LoopSubject::new("key and clock alone", Role::Peer, make, worker, check)
+}
+
 #[cfg(not(feature = "peers"))]
 fn peers() -> Option<LoopSubject> {
     None
@@ -160,7 +179,7 @@ fn governor() -> LoopSubject {
 async fn in_process(bench: &mut Bench) -> anyhow::Result<()> {
     let subjects = || {
         let answers = AlgorithmName::ALL.iter().map(|&algorithm| ours(algorithm));
-        answers.chain(peers()).collect::<Vec<_>>()
+        answers.chain(peers()).chain([floor()]).collect::<Vec<_>>()
     };
     #[cfg(feature = "peers")]
     bench.version("governor", "0.10.4");

@@ -114,7 +114,8 @@ async fn clients_of_a_server_that_goes_resume_on_another() {
     one.stop().await;
     let mut devices = Vec::new();
     for part in playing {
-        devices.push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
+        devices
+            .push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
     }
     judge(&two.api(), &cast.token, cast.conversation, devices).await;
 }
@@ -138,7 +139,8 @@ async fn a_partition_between_servers_delays_and_loses_nothing() {
     }
     let mut devices = Vec::new();
     for part in playing {
-        devices.push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
+        devices
+            .push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
     }
     judge(&one.api(), &cast.token, cast.conversation, devices).await;
 }

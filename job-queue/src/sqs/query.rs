@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn contradictions_and_nonsense_are_refused() {
-        for form in ["A=1&A.B=2", "DelaySeconds=x", "AttributeName.x=1", "Tag.1.Value=2", "a..b=1"] {
+        for form in ["A=1&A.B=2", "DelaySeconds=x", "AttributeName.x=1", "Tag.1.Value=2", "a..b=1"]
+        {
             assert!(Form::of(form.as_bytes(), b"").into_value().is_err(), "{form}");
         }
         let many = "a=1&".repeat(PAIRS_MAX + 1);

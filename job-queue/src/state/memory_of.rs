@@ -58,8 +58,11 @@ impl Duplicates {
         if self.originals.len() >= DEDUP_IDS_MAX {
             return Err(Error::Full { what: "the deduplication window", limit: DEDUP_IDS_MAX });
         }
-        let record =
-            Duplicate { key: Arc::clone(&key.0), original, expires_at_ms: now_ms + DEDUP_WINDOW_MS };
+        let record = Duplicate {
+            key: Arc::clone(&key.0),
+            original,
+            expires_at_ms: now_ms + DEDUP_WINDOW_MS,
+        };
         self.restore(record.clone());
         Ok(record)
     }
