@@ -156,10 +156,7 @@ pub fn router<Q: Metered>(queues: Q, account: &str, shutdown: &Shutdown) -> Rout
         .routes(routes!(peek))
         .with_state(Operator::of(queues.clone()))
         .split_for_parts();
-    Sqs::new(queues, account)
-        .router()
-        .merge(stats)
-        .merge(service::operations(ready, openapi))
+    Sqs::new(queues, account).router().merge(stats).merge(service::operations(ready, openapi))
 }
 
 /// The service's limits, with room for the largest request and the longest poll.

@@ -38,8 +38,8 @@ mod moves;
 
 pub use caller::{ACCOUNT_DEFAULT, Caller, REGION_DEFAULT};
 pub use errors::{Code, Fault};
-pub use md5::{md5_of_attributes, md5_of_text};
 use input::Input;
+pub use md5::{md5_of_attributes, md5_of_text};
 use moves::MoveTasks;
 use output::Output;
 

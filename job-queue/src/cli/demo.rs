@@ -171,7 +171,12 @@ fn show(jobs: usize, left: usize, work: &http::Stats, dead: &http::Stats, killed
 }
 
 /// Looks at what is there, not at what anybody said.
-async fn prove(client: &Client, ledger: &Path, thumbnails: &Path, images: &[PathBuf]) -> Result<()> {
+async fn prove(
+    client: &Client,
+    ledger: &Path,
+    thumbnails: &Path,
+    images: &[PathBuf],
+) -> Result<()> {
     let stats: Vec<http::Stats> = client.get("/stats").await?;
     let work = stats.iter().find(|it| it.queue == QUEUE).context("the queue's numbers")?;
     let path = format!("/peek/{}/{DEAD_LETTERS}?limit=1000", sqs::REGION_DEFAULT);
@@ -186,7 +191,11 @@ async fn prove(client: &Client, ledger: &Path, thumbnails: &Path, images: &[Path
     let (done, more_than_once) = Ledger::open(ledger)?.totals().await?;
     println!("images            {}", images.len());
     println!("thumbnails        {}", made.len());
-    println!("deliveries        {} ({} more than jobs)", work.received, work.received.saturating_sub(images.len() as u64));
+    println!(
+        "deliveries        {} ({} more than jobs)",
+        work.received,
+        work.received.saturating_sub(images.len() as u64)
+    );
     println!("effects           {done}, of which more than once: {more_than_once}");
     println!("dead letters      {}", letters.len());
     for letter in &letters {
@@ -197,7 +206,9 @@ async fn prove(client: &Client, ledger: &Path, thumbnails: &Path, images: &[Path
     if !accounted || done != made.len() as u64 || more_than_once > 0 {
         bail!("the numbers do not add up");
     }
-    println!("every image is either a thumbnail, made once in effect, or a dead letter with its reason");
+    println!(
+        "every image is either a thumbnail, made once in effect, or a dead letter with its reason"
+    );
     Ok(())
 }
 
@@ -240,8 +251,12 @@ fn generate(folder: &Path, count: usize) -> Result<Vec<PathBuf>> {
         images.push(path);
     }
     let corrupt = folder.join("corrupt.jpg");
-    let whole = fs::read(images.iter().find(|it| it.extension().is_some_and(|it| it == "jpg"))
-        .context("at least two images")?)?;
+    let whole = fs::read(
+        images
+            .iter()
+            .find(|it| it.extension().is_some_and(|it| it == "jpg"))
+            .context("at least two images")?,
+    )?;
     fs::write(&corrupt, [&whole[..200], &[0; 100]].concat()).context("the corrupt image")?;
     images.insert(images.len() / 2, corrupt);
     Ok(images)

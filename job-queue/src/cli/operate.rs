@@ -35,8 +35,15 @@ impl Stats {
         let stats: Vec<http::Stats> = self.server.client()?.get("/stats").await?;
         println!(
             "{:<28} {:>8} {:>9} {:>8} {:>10} {:>9} {:>9}  {:>17}  {:>17}",
-            "queue", "ready", "in flight", "delayed", "oldest", "recv/s", "done/s",
-            "queued p50/p99 ms", "worked p50/p99 ms"
+            "queue",
+            "ready",
+            "in flight",
+            "delayed",
+            "oldest",
+            "recv/s",
+            "done/s",
+            "queued p50/p99 ms",
+            "worked p50/p99 ms"
         );
         for it in stats {
             println!(

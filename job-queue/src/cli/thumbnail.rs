@@ -51,7 +51,9 @@ impl Handler for MakeThumbnails {
         let made = unfinished.clone();
         // Decoding takes tens of milliseconds of pure computing: off the async threads.
         let making = tokio::task::spawn_blocking(move || make(&job.image, &made));
-        making.await.map_err(|panic| Failure::Permanent(format!("the decoder panicked: {panic}")))??;
+        making
+            .await
+            .map_err(|panic| Failure::Permanent(format!("the decoder panicked: {panic}")))??;
         tokio::time::sleep(self.pace).await;
         let (from, to) = (unfinished.clone(), PathBuf::from(&key));
         let publish = move |_: &_| fs::rename(&from, &to).map_err(|error| error.to_string());
@@ -72,7 +74,8 @@ fn unfinished(thumbnail: &Path, context: &Context) -> PathBuf {
 
 fn make(image: &Path, thumbnail: &Path) -> Result<(), Failure> {
     let io = |error: std::io::Error| Failure::Retry(format!("{}: {error}", image.display()));
-    let wrong = |error: image::ImageError| Failure::Permanent(format!("{}: {error}", image.display()));
+    let wrong =
+        |error: image::ImageError| Failure::Permanent(format!("{}: {error}", image.display()));
     let reader = || ImageReader::open(image).and_then(ImageReader::with_guessed_format).map_err(io);
     let (width, height) = reader()?.into_dimensions().map_err(wrong)?;
     if u64::from(width) * u64::from(height) > PIXELS_MAX {

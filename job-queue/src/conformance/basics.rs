@@ -45,7 +45,8 @@ pub(super) async fn a_batch_is_answered_entry_by_entry<F: Fixture>(it: Arc<F>) -
     ensure!(sent[2].as_ref().is_ok_and(|it| it.id == ids[2]), "the third: {:?}", sent[2]);
     let received = receive(&*it, &queue, 10).await?;
     ensure!(bodies(&received) == ["first", "third"], "delivered {:?}", bodies(&received));
-    let receipts = vec![received[0].receipt, Receipt { queue_number: u64::MAX >> 1, ..received[0].receipt }];
+    let receipts =
+        vec![received[0].receipt, Receipt { queue_number: u64::MAX >> 1, ..received[0].receipt }];
     let deleted = it.queues().delete(&queue, receipts).await.map_err(failed)?;
     ensure!(deleted.len() == 2 && deleted[0].is_ok(), "a good and a bad delete: {deleted:?}");
     ensure!(matches!(deleted[1], Err(Error::ReceiptInvalid)), "a bad delete: {:?}", deleted[1]);
@@ -61,7 +62,10 @@ pub(super) async fn counts_are_exact<F: Fixture>(it: Arc<F>) -> Verdict {
     delete(&*it, &queue, first.receipt).await?.map_err(failed)?;
     let expect = |at: &str, counts: Counts, expected: [usize; 3]| -> Verdict {
         let found = [counts.ready, counts.in_flight, counts.delayed];
-        ensure!(found == expected, "{at}: [ready, in flight, delayed] are {found:?}, not {expected:?}");
+        ensure!(
+            found == expected,
+            "{at}: [ready, in flight, delayed] are {found:?}, not {expected:?}"
+        );
         Ok(())
     };
     let found = counts(&*it, &queue).await?;

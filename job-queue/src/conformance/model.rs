@@ -40,7 +40,12 @@ impl Model {
     }
 
     /// Whether the message may be delivered now, other than as part of the batch `with`.
-    fn may_come(&self, id: MessageId, now_ms: u64, with: &BTreeSet<MessageId>) -> Result<(), String> {
+    fn may_come(
+        &self,
+        id: MessageId,
+        now_ms: u64,
+        with: &BTreeSet<MessageId>,
+    ) -> Result<(), String> {
         let Some(known) = self.live.get(&id) else {
             return Err("it was never sent, or was deleted or given up".to_owned());
         };
@@ -93,7 +98,8 @@ impl Model {
         // Those before what came, or everything if too little came, must not have been receivable.
         self.bury(now_ms);
         if leases.len() < max {
-            let left = self.live.keys().find(|id| self.may_come(**id, now_ms, &BTreeSet::new()).is_ok());
+            let left =
+                self.live.keys().find(|id| self.may_come(**id, now_ms, &BTreeSet::new()).is_ok());
             if let Some(left) = left {
                 let seq = self.live[left].seq;
                 return Err(self.broken(format!(
@@ -191,7 +197,8 @@ async fn send_random<F: Fixture>(
     let (id, body) = (new.id, new.content.body.clone());
     let sent = send(it, work, new).await?;
     model.history.push(format!("{now_ms}: send {body} {group} {dedup_id} +{delay_ms} ms"));
-    let original = model.accepted.get(&dedup_id).filter(|(_, until_ms)| model.is_fifo && *until_ms > now_ms);
+    let original =
+        model.accepted.get(&dedup_id).filter(|(_, until_ms)| model.is_fifo && *until_ms > now_ms);
     let expected = original.map_or(id, |(original, _)| *original);
     if sent.id != expected {
         return Err(model.broken(format!("{body} was answered as {}, not {expected}", sent.id)));
@@ -267,12 +274,7 @@ async fn move_random<F: Fixture>(
 }
 
 /// In the end everything that is left comes out, and nothing else.
-async fn finish<F: Fixture>(
-    it: &F,
-    work: &QueueId,
-    dead: &QueueId,
-    model: &mut Model,
-) -> Verdict {
+async fn finish<F: Fixture>(it: &F, work: &QueueId, dead: &QueueId, model: &mut Model) -> Verdict {
     it.clock().advance_ms(seconds(100));
     loop {
         let now_ms = it.clock().now_ms();

@@ -155,7 +155,12 @@ pub(super) async fn consumers_never_share_a_lease<F: Fixture>(it: Arc<F>) -> Ver
         all.extend(received.iter().map(|lease| lease.id));
     }
     let distinct: BTreeSet<_> = all.iter().collect();
-    ensure!(all.len() == distinct.len(), "{} deliveries of {} messages within one lease", all.len(), distinct.len());
+    ensure!(
+        all.len() == distinct.len(),
+        "{} deliveries of {} messages within one lease",
+        all.len(),
+        distinct.len()
+    );
     ensure!(distinct.len() == MESSAGES, "{MESSAGES} were sent, {} were delivered", distinct.len());
     Ok(())
 }

@@ -95,7 +95,8 @@ fn apply_one(
         }
         "ContentBasedDeduplication" | "DeduplicationScope" | "FifoThroughputLimit" => {
             let Some(fifo) = &mut settings.fifo else {
-                let what = format!("You can specify the {name} only when FifoQueue is set to true.");
+                let what =
+                    format!("You can specify the {name} only when FifoQueue is set to true.");
                 return Err(Fault::new(Code::InvalidAttributeName, what));
             };
             match name {
@@ -193,9 +194,12 @@ fn redrive(value: &str, caller: &Caller) -> Result<Option<Redrive>, Fault> {
         target: caller
             .queue_of_arn(&policy.dead_letter_target_arn)
             .filter(|target| target.region == caller.region)
-            .ok_or_else(|| refuse("deadLetterTargetArn is not a queue of this region and account."))?,
-        max_receives: max_receives
-            .ok_or_else(|| refuse("Invalid value for maxReceiveCount, must be between 1 and 1000."))?,
+            .ok_or_else(|| {
+                refuse("deadLetterTargetArn is not a queue of this region and account.")
+            })?,
+        max_receives: max_receives.ok_or_else(|| {
+            refuse("Invalid value for maxReceiveCount, must be between 1 and 1000.")
+        })?,
     }))
 }
 

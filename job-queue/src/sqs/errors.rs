@@ -95,7 +95,9 @@ impl Code {
     fn status(self, protocol: Protocol) -> StatusCode {
         match (self, protocol) {
             (Self::ServiceUnavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
-            (Self::OverLimit | Self::PurgeQueueInProgress, Protocol::Query) => StatusCode::FORBIDDEN,
+            (Self::OverLimit | Self::PurgeQueueInProgress, Protocol::Query) => {
+                StatusCode::FORBIDDEN
+            }
             (Self::ReceiptHandleIsInvalid | Self::InvalidAddress, Protocol::Query)
             | (Self::ResourceNotFoundException, Protocol::Query) => StatusCode::NOT_FOUND,
             _ => StatusCode::BAD_REQUEST,
@@ -126,7 +128,8 @@ impl Fault {
     /// `parameter` has a wrong `value`, in the service's own wording.
     pub fn invalid(parameter: &str, value: impl std::fmt::Display, reason: &str) -> Self {
         let value: String = value.to_string().chars().take(100).collect();
-        let message = format!("Value {value} for parameter {parameter} is invalid. Reason: {reason}");
+        let message =
+            format!("Value {value} for parameter {parameter} is invalid. Reason: {reason}");
         Self::new(Code::InvalidParameterValue, message)
     }
 

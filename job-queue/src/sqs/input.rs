@@ -68,7 +68,8 @@ impl Input {
 
 fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| wrong_shape(&error))?;
+    let value =
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| wrong_shape(&error))?;
     reader.end().map_err(|error| {
         Fault::new(Code::SerializationException, format!("The body is not one JSON value: {error}"))
     })?;

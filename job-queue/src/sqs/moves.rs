@@ -223,8 +223,11 @@ impl<Q: Queues + Clone> Sqs<Q> {
 
 fn existing(caller: &Caller, arn: &str) -> Result<QueueId, Fault> {
     caller.queue_of_arn(arn).ok_or_else(|| {
-        Fault::new(Code::InvalidParameterValue, "You must use this format to specify an ARN: \
-             arn:aws:sqs:region:account:queue, of this account.")
+        Fault::new(
+            Code::InvalidParameterValue,
+            "You must use this format to specify an ARN: \
+             arn:aws:sqs:region:account:queue, of this account.",
+        )
     })
 }
 
@@ -241,7 +244,8 @@ fn no_such_task() -> Fault {
 impl MoveTasks {
     fn add(&self, task: Arc<Task>) -> Result<(), Fault> {
         let mut tasks = self.0.lock();
-        let active = |other: &Arc<Task>| other.source == task.source && other.ended.lock().is_none();
+        let active =
+            |other: &Arc<Task>| other.source == task.source && other.ended.lock().is_none();
         if tasks.iter().any(active) {
             let what = "There is already a task running. Only one active task is allowed for a \
                         source queue arn at a given time.";
@@ -292,7 +296,9 @@ async fn run<Q: Queues>(queues: Q, task: Arc<Task>, destination: Option<QueueId>
                 task.moved.fetch_add(done.moved as u64, Ordering::AcqRel);
                 match (done.moved, done.failed) {
                     (0, 0) => break ("COMPLETED", None),
-                    (0, _) => break ("FAILED", Some("AWS.SimpleQueueService.NonExistentQueue".into())),
+                    (0, _) => {
+                        break ("FAILED", Some("AWS.SimpleQueueService.NonExistentQueue".into()));
+                    }
                     _ => {}
                 }
             }

@@ -118,14 +118,20 @@ mod tests {
         let value = json!({"Messages": [{"Body": "a<b\r", "Attributes": {"SenderId": "me"},
             "MessageAttributes": {"n": {"DataType": "Number", "StringValue": "1"}}}]});
         let xml = result("ReceiveMessage", &value, &HeaderValue::from_static("id"));
-        assert!(xml.contains(
-            "<ReceiveMessageResult><Message><Attributes><Attribute><Name>SenderId"
-        ) || xml.contains("<Message><Attribute><Name>SenderId</Name><Value>me</Value></Attribute>"));
+        assert!(
+            xml.contains("<ReceiveMessageResult><Message><Attributes><Attribute><Name>SenderId")
+                || xml.contains(
+                    "<Message><Attribute><Name>SenderId</Name><Value>me</Value></Attribute>"
+                )
+        );
         assert!(xml.contains("<Body>a&lt;b&#xD;</Body>"), "{xml}");
-        assert!(xml.contains(
-            "<MessageAttribute><Name>n</Name><Value><DataType>Number</DataType>\
+        assert!(
+            xml.contains(
+                "<MessageAttribute><Name>n</Name><Value><DataType>Number</DataType>\
              <StringValue>1</StringValue></Value></MessageAttribute>"
-        ), "{xml}");
+            ),
+            "{xml}"
+        );
     }
 
     #[test]

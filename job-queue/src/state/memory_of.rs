@@ -58,8 +58,11 @@ impl Duplicates {
         if self.originals.len() >= DEDUP_IDS_MAX {
             return Err(Error::Full { what: "the deduplication window", limit: DEDUP_IDS_MAX });
         }
-        let record =
-            Duplicate { key: Arc::clone(&key.0), original, expires_at_ms: now_ms + DEDUP_WINDOW_MS };
+        let record = Duplicate {
+            key: Arc::clone(&key.0),
+            original,
+            expires_at_ms: now_ms + DEDUP_WINDOW_MS,
+        };
         self.restore(record.clone());
         Ok(record)
     }
@@ -77,9 +80,12 @@ impl Duplicates {
     }
 }
 
+/// The leases an attempt got, and when they are forgotten.
+type Held = (u64, Vec<(Seq, Epoch)>);
+
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    held: HashMap<Arc<str>, (u64, Vec<(Seq, Epoch)>), foldhash::fast::RandomState>,
+    held: HashMap<Arc<str>, Held, foldhash::fast::RandomState>,
     by_age: VecDeque<(u64, Arc<str>)>,
 }
 

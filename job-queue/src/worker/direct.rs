@@ -74,12 +74,8 @@ impl<Q: Queues + Clone> Source for Direct<Q> {
         visibility_ms: u64,
         wait_ms: u64,
     ) -> Result<Vec<Incoming>, SourceError> {
-        let ask = Ask {
-            max,
-            visibility_ms: Some(visibility_ms),
-            wait_ms: Some(wait_ms),
-            attempt: None,
-        };
+        let ask =
+            Ask { max, visibility_ms: Some(visibility_ms), wait_ms: Some(wait_ms), attempt: None };
         let received = self.queues.receive(&self.id(queue), ask).await?;
         let incoming = received.into_iter().map(|it| Incoming {
             id: it.id.to_string(),
@@ -110,9 +106,7 @@ impl<Q: Queues + Clone> Source for Direct<Q> {
             ready: counts.ready as u64,
             in_flight: counts.in_flight as u64,
             delayed: counts.delayed as u64,
-            oldest_age_ms: Some(
-                counts.oldest_sent_at_ms.map_or(0, |at| now_ms.saturating_sub(at)),
-            ),
+            oldest_age_ms: Some(counts.oldest_sent_at_ms.map_or(0, |at| now_ms.saturating_sub(at))),
         })
     }
 }

@@ -83,11 +83,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self {
-            time_max: Duration::from_secs(300),
-            attempts_max: 5,
-            backoff: Backoff::default(),
-        }
+        Self { time_max: Duration::from_secs(300), attempts_max: 5, backoff: Backoff::default() }
     }
 }
 

@@ -47,9 +47,10 @@ impl From<Error> for SourceError {
 
 impl Source for Client {
     async fn send(&self, queue: &str, message: Outgoing) -> Result<String, SourceError> {
-        let attributes = message.attributes.into_iter().map(|(name, text)| {
-            (name, json!({ "DataType": "String", "StringValue": text }))
-        });
+        let attributes = message
+            .attributes
+            .into_iter()
+            .map(|(name, text)| (name, json!({ "DataType": "String", "StringValue": text })));
         let mut input = json!({
             "QueueUrl": self.queue_url(queue).await?,
             "MessageBody": message.body,

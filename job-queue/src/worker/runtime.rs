@@ -142,7 +142,8 @@ impl<S: Source> Worker<S> {
             let handler = Arc::clone(&handler);
             Box::pin(async move {
                 // What cannot be read today cannot be read tomorrow.
-                let job = job.map_err(|error| Failure::Permanent(format!("unreadable: {error}")))?;
+                let job =
+                    job.map_err(|error| Failure::Permanent(format!("unreadable: {error}")))?;
                 handler.run(job, context).await
             })
         });
@@ -310,7 +311,9 @@ impl<S: Source> Worker<S> {
         }
         let job = message.attributes.get(JOB_ATTRIBUTE).map_or("", String::as_str);
         let Some((policy, handler)) = self.handlers.get(job) else {
-            return self.give_up(queue, message, &format!("no handler for jobs of type {job:?}")).await;
+            return self
+                .give_up(queue, message, &format!("no handler for jobs of type {job:?}"))
+                .await;
         };
         let began = Instant::now();
         let running = contained(handler(message), policy.time_max);

@@ -3,11 +3,11 @@
 
 use std::process::ExitCode;
 
+use job_queue::Queues;
 use job_queue::clock::Clock;
 use job_queue::conformance::{EPOCH_MS, Fixture, promises};
 use job_queue::store::memory::Memory;
 use job_queue::store::sqlite::Sqlite;
-use job_queue::Queues;
 use testkit::Suite;
 
 mod bugs;
@@ -32,7 +32,12 @@ fn main() -> ExitCode {
     // The wrong queues differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { Naive::with(None) });
     for &(bug, caught_by) in Bug::ALL {
-        suite.wrong(&bug.name(), caught_by, promises, move || async move { Naive::with(Some(bug)) });
+        suite.wrong(
+            &bug.name(),
+            caught_by,
+            promises,
+            move || async move { Naive::with(Some(bug)) },
+        );
     }
     suite.run()
 }

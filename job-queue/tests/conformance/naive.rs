@@ -126,7 +126,8 @@ impl Naive {
             };
             let is_stored = |it: &Sent| queue.messages.iter().any(|message| message.id == it.id);
             let original = queue.accepted.iter().find(|(other, original, _)| {
-                *other == key && (!self.has(Bug::ForgetsDuplicatesOfTheDeleted) || is_stored(original))
+                *other == key
+                    && (!self.has(Bug::ForgetsDuplicatesOfTheDeleted) || is_stored(original))
             });
             if let Some((_, original, _)) = original {
                 return Ok(*original);
@@ -155,7 +156,8 @@ impl Naive {
     /// The messages that may come, in order.
     fn candidates(&self, queue: &Queue, max: usize, now_ms: u64) -> Vec<Seq> {
         let late_ms = u64::from(self.has(Bug::LeasesEndAMillisecondLate));
-        let visible = |it: &&Message| it.hidden_until_ms + late_ms <= now_ms || it.hidden_until_ms == 0;
+        let visible =
+            |it: &&Message| it.hidden_until_ms + late_ms <= now_ms || it.hidden_until_ms == 0;
         let group = |it: &Message| it.content.group.clone().unwrap_or_default();
         let mut visible: Vec<&Message> = queue.messages.iter().filter(visible).collect();
         if self.has(Bug::ExpiredLeasesGoToTheBack) {
@@ -223,9 +225,8 @@ impl Naive {
         let mut queues = self.all();
         let Some(queue) = queues.get_mut(&self.key(id)) else { return };
         let Some(redrive) = queue.settings.redrive.clone() else { return };
-        let is_dead = |it: &Message| {
-            it.receives >= redrive.max_receives && it.hidden_until_ms <= now_ms
-        };
+        let is_dead =
+            |it: &Message| it.receives >= redrive.max_receives && it.hidden_until_ms <= now_ms;
         let dead: Vec<_> = queue.messages.iter().filter(|it| is_dead(it)).cloned().collect();
         let has_target = queues.contains_key(&self.key(&redrive.target));
         if !has_target && !self.has(Bug::DropsWhatHasNoDeadLetterQueue) {
@@ -280,7 +281,8 @@ impl Naive {
                 // Between the SELECT and the UPDATE, somebody else's SELECT.
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 self.with_queue(id, |queue, now_ms| {
-                    let leased = found.iter().filter_map(|seq| self.lease(queue, *seq, ask, now_ms));
+                    let leased =
+                        found.iter().filter_map(|seq| self.lease(queue, *seq, ask, now_ms));
                     Ok(leased.collect())
                 })
             }
@@ -384,7 +386,8 @@ impl Queues for Naive {
             let mut settings = queue.settings.clone();
             let changed = change(&mut settings);
             if changed.is_ok() || self.has(Bug::KeepsARefusedChange) {
-                let refused = Error::Invalid { field: "RedrivePolicy", reason: "is itself".to_owned() };
+                let refused =
+                    Error::Invalid { field: "RedrivePolicy", reason: "is itself".to_owned() };
                 if settings.redrive.as_ref().is_some_and(|it| it.target == id) {
                     return Err(refused);
                 }
@@ -447,7 +450,11 @@ impl Queues for Naive {
                 Ok(hidden.filter(|until_ms| *until_ms > now_ms).min())
             })?;
             let due_ms = due_ms.filter(|_| !self.has(Bug::NobodyWatchesTheClock));
-            let wake_ms = if self.has(Bug::WaitsForEver) { due_ms } else { Some(due_ms.unwrap_or(deadline_ms).min(deadline_ms)) };
+            let wake_ms = if self.has(Bug::WaitsForEver) {
+                due_ms
+            } else {
+                Some(due_ms.unwrap_or(deadline_ms).min(deadline_ms))
+            };
             tokio::select! {
                 () = changed => {}
                 () = self.clock.sleep_until(wake_ms) => {}
@@ -564,7 +571,9 @@ impl Queues for Naive {
         limit: usize,
     ) -> Result<Transferred, Error> {
         let mut transferred = Transferred::default();
-        for seq in self.with_queue(from, |queue, now_ms| Ok(self.candidates(queue, limit, now_ms)))? {
+        for seq in
+            self.with_queue(from, |queue, now_ms| Ok(self.candidates(queue, limit, now_ms)))?
+        {
             let now_ms = self.clock.now_ms();
             let mut queues = self.all();
             let source = queues.get_mut(&self.key(from)).ok_or(Error::NoSuchQueue)?;

@@ -19,18 +19,16 @@ pub(super) fn write(tx: &Connection, change: &Change) -> Result<()> {
                 Phase::Leased { since_ms, until_ms } => (*since_ms, *until_ms),
                 Phase::Ready | Phase::Delayed { .. } => (0, 0),
             };
-            tx.prepare_cached(
-                "INSERT OR REPLACE INTO leases VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
-                int(seq.0),
-                epoch.0,
-                receives,
-                int(*first_received_at_ms),
-                int(since_ms),
-                int(until_ms)
-            ])
-            .map(drop)
+            tx.prepare_cached("INSERT OR REPLACE INTO leases VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute(params![
+                    int(seq.0),
+                    epoch.0,
+                    receives,
+                    int(*first_received_at_ms),
+                    int(since_ms),
+                    int(until_ms)
+                ])
+                .map(drop)
         }
         Change::Removed { seq } => {
             tx.prepare_cached("DELETE FROM messages WHERE seq = ?1")?.execute([int(seq.0)])?;
@@ -141,7 +139,7 @@ pub(super) fn load(tx: &Connection, engine: &Engine) -> Result<u64> {
         )?;
         for message in messages.query_map([int(queue_number)], message)? {
             let message = message?;
-            slot.look(|state| state.restore(message));
+            slot.with(|state| state.restore(message));
         }
         let mut accepted = tx.prepare_cached(
             "SELECT key, id, seq, expires_at_ms FROM accepted WHERE queue = ?1
@@ -149,7 +147,7 @@ pub(super) fn load(tx: &Connection, engine: &Engine) -> Result<u64> {
         )?;
         for record in accepted.query_map([int(queue_number)], duplicate)? {
             let record = record?;
-            slot.look(|state| state.restore_duplicate(record));
+            slot.with(|state| state.restore_duplicate(record));
         }
     }
     Ok(version)
