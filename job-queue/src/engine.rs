@@ -59,16 +59,21 @@ impl Slot {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// Runs `look` on the state; for reads that need no journal.
-    pub fn look<T>(&self, look: impl FnOnce(&mut QueueState) -> T) -> T {
-        look(&mut self.state.lock())
-    }
-
-    /// Wakes one consumer for each message that became ready.
-    pub fn wake(&self, count: usize) {
-        for _ in 0..count {
+    /// Runs `work` on the state, then tells the consumers and the watch what it brought about.
+    /// Every access goes through here, so none can forget to.
+    pub fn with<T>(&self, work: impl FnOnce(&mut QueueState) -> T) -> T {
+        let mut state = self.state.lock();
+        let due_before_ms = state.next_due_ms();
+        let done = work(&mut state);
+        let (due_ms, news) = (state.next_due_ms(), state.take_news());
+        drop(state);
+        if due_ms != due_before_ms {
+            self.due_changed.notify_one();
+        }
+        for _ in 0..news {
             self.ready.notify_one();
         }
+        done
     }
 }
 
@@ -86,13 +91,13 @@ impl Engine {
         now_ms: u64,
     ) -> Result<(Created, Option<u64>), Error> {
         if let Ok(slot) = self.slot(queue) {
-            return Ok((Created::Existing(Box::new(slot.look(|it| it.settings().clone()))), None));
+            return Ok((Created::Existing(Box::new(slot.with(|it| it.settings().clone()))), None));
         }
         self.check_redrive(queue, &settings)?;
         (settings.created_at_ms, settings.modified_at_ms) = (now_ms, now_ms);
         let mut queues = self.queues.write();
         if let Some(slot) = queues.get(queue) {
-            let settings = slot.look(|it| it.settings().clone());
+            let settings = slot.with(|it| it.settings().clone());
             return Ok((Created::Existing(Box::new(settings)), None));
         }
         if queues.len() >= QUEUES_MAX {
@@ -144,7 +149,7 @@ impl Engine {
         // Its consumers learn at once that it is gone.
         slot.ready.notify_waiters();
         slot.due_changed.notify_waiters();
-        Ok(slot.look(|it| it.number()))
+        Ok(slot.with(|it| it.number()))
     }
 
     /// See [`Queues::list`](crate::queue::Queues::list).
@@ -162,7 +167,7 @@ impl Engine {
         let here =
             queues.range((from, Bound::Unbounded)).take_while(|(id, _)| *id.region == *region);
         here.take(limit)
-            .map(|(id, slot)| (id.clone(), slot.look(|it| it.settings().clone())))
+            .map(|(id, slot)| (id.clone(), slot.with(|it| it.settings().clone())))
             .collect()
     }
 
@@ -174,11 +179,11 @@ impl Engine {
         now_ms: u64,
     ) -> Result<(u64, Settings), Error> {
         let slot = self.slot(queue)?;
-        let mut settings = slot.look(|it| it.settings().clone());
+        let mut settings = slot.with(|it| it.settings().clone());
         change(&mut settings)?;
         self.check_redrive(queue, &settings)?;
         settings.modified_at_ms = now_ms;
-        Ok(slot.look(|it| {
+        Ok(slot.with(|it| {
             it.configure(settings.clone());
             (it.number(), settings)
         }))
@@ -196,7 +201,7 @@ impl Engine {
         if redrive.target.is_fifo() != queue.is_fifo() {
             return refuse("names a dead-letter queue of the other kind: both or neither are FIFO");
         }
-        if !target.look(|it| it.settings().redrive_allow.allows(queue)) {
+        if !target.with(|it| it.settings().redrive_allow.allows(queue)) {
             return refuse(
                 "names a dead-letter queue whose redrive allow policy excludes this one",
             );
@@ -212,19 +217,12 @@ impl Engine {
         now_ms: u64,
         journal: &mut impl Journal,
     ) -> Vec<Result<Sent, Error>> {
-        let mut state = slot.state.lock();
-        let due_before = state.next_due_ms();
         let count = messages.len() as u64;
-        let mut seq = self.next_seq.fetch_add(count, Ordering::Relaxed);
-        let sent = messages.into_iter().map(|message| {
-            seq += 1;
-            state.send(Seq(seq), message, now_ms, journal)
+        let first = self.next_seq.fetch_add(count, Ordering::Relaxed) + 1;
+        let numbered = (first..).map(Seq).zip(messages);
+        let sent: Vec<_> = slot.with(|state| {
+            numbered.map(|(seq, message)| state.send(seq, message, now_ms, journal)).collect()
         });
-        let sent: Vec<_> = sent.collect();
-        if state.next_due_ms() != due_before {
-            slot.due_changed.notify_one();
-        }
-        drop(state);
         slot.meter.lock().sent(sent.len());
         sent
     }
@@ -238,15 +236,10 @@ impl Engine {
         now_ms: u64,
         journal: &mut impl Journal,
     ) -> Result<Vec<Delivery>, Error> {
-        let mut state = slot.state.lock();
-        let target = state.settings().redrive.as_ref().map(|redrive| redrive.target.clone());
-        let target_slot = target.as_ref().and_then(|target| self.slot(target).ok());
-        let due_before = state.next_due_ms();
-        let received = state.receive(ask, target_slot.is_some(), now_ms, journal)?;
-        if state.next_due_ms() != due_before {
-            slot.due_changed.notify_one();
-        }
-        drop(state);
+        let target = slot.with(|state| state.settings().redrive.clone());
+        let target_slot = target.and_then(|redrive| self.slot(&redrive.target).ok());
+        let received =
+            slot.with(|state| state.receive(ask, target_slot.is_some(), now_ms, journal))?;
         if let Some(target) = target_slot {
             for message in received.dead {
                 self.put(&target, message, Some(queue.clone()), now_ms, journal);
@@ -265,8 +258,7 @@ impl Engine {
         journal: &mut impl Journal,
     ) {
         let seq = Seq(self.next_seq.fetch_add(1, Ordering::Relaxed) + 1);
-        target.state.lock().accept(message, seq, source, now_ms, journal);
-        target.wake(1);
+        target.with(|state| state.accept(message, seq, source, now_ms, journal));
     }
 
     /// See [`Queues::delete`](crate::queue::Queues::delete).
@@ -277,21 +269,17 @@ impl Engine {
         now_ms: u64,
         journal: &mut impl Journal,
     ) -> Vec<Result<(), Error>> {
-        let mut state = slot.state.lock();
         let mut meter = slot.meter.lock();
-        let deleted = receipts.iter().map(|&receipt| {
-            let message = state.delete(receipt, now_ms, journal)?;
-            if let Some(Message { phase: Phase::Leased { since_ms, .. }, .. }) = message {
-                meter.deleted(now_ms.saturating_sub(since_ms), now_ms);
-            }
-            Ok(())
-        });
-        let deleted = deleted.collect();
-        // A group that was closed by this message may be open now.
-        let wake = usize::from(state.settings().fifo.is_some() && state.may_have_ready(now_ms));
-        drop((state, meter));
-        slot.wake(wake);
-        deleted
+        slot.with(|state| {
+            let deleted = receipts.iter().map(|&receipt| {
+                let message = state.delete(receipt, now_ms, journal)?;
+                if let Some(Message { phase: Phase::Leased { since_ms, .. }, .. }) = message {
+                    meter.deleted(now_ms.saturating_sub(since_ms), now_ms);
+                }
+                Ok(())
+            });
+            deleted.collect()
+        })
     }
 
     /// See [`Queues::change_visibility`](crate::queue::Queues::change_visibility).
@@ -302,21 +290,15 @@ impl Engine {
         now_ms: u64,
         journal: &mut impl Journal,
     ) -> Vec<Result<(), Error>> {
-        let mut state = slot.state.lock();
-        let changed = changes
-            .iter()
-            .map(|&(receipt, ms)| state.change_visibility(receipt, ms, now_ms, journal));
-        let changed = changed.collect();
-        slot.due_changed.notify_one();
-        let wake = changes.iter().filter(|(_, ms)| *ms == 0).count();
-        drop(state);
-        slot.wake(wake);
-        changed
+        slot.with(|state| {
+            let change = |&(receipt, ms)| state.change_visibility(receipt, ms, now_ms, journal);
+            changes.iter().map(change).collect()
+        })
     }
 
     /// See [`Queues::purge`](crate::queue::Queues::purge).
     pub fn purge(&self, slot: &Slot, now_ms: u64, journal: &mut impl Journal) -> Result<(), Error> {
-        slot.state.lock().purge(now_ms, journal)
+        slot.with(|state| state.purge(now_ms, journal))
     }
 
     /// See [`Queues::transfer`](crate::queue::Queues::transfer).
@@ -331,11 +313,11 @@ impl Engine {
         let mut transferred = Transferred::default();
         let mut stay = Vec::new();
         for _ in 0..limit.min(TRANSFER_MAX) {
-            let taken = from.state.lock().take_ready(now_ms, journal);
+            let taken = from.with(|state| state.take_ready(now_ms, journal));
             let Some(message) = taken else { break };
             let target = to.or(message.dead_letter_source.as_ref());
             match target.and_then(|target| self.slot(target).ok()) {
-                Some(target) if target.look(|it| it.check_room(0)).is_ok() => {
+                Some(target) if target.with(|it| it.check_room(0)).is_ok() => {
                     self.put(&target, message, None, now_ms, journal);
                     transferred.moved += 1;
                 }
@@ -352,12 +334,12 @@ impl Engine {
 
     /// See [`Queues::counts`](crate::queue::Queues::counts).
     pub fn counts(&self, slot: &Slot, now_ms: u64) -> Counts {
-        slot.state.lock().counts_at(now_ms)
+        slot.with(|state| state.counts_at(now_ms))
     }
 
     /// See [`Queues::peek`](crate::queue::Queues::peek).
     pub fn peek(&self, slot: &Slot, after: Position, limit: usize) -> Vec<Peeked> {
-        slot.state.lock().peek(after, limit)
+        slot.with(|state| state.peek(after, limit))
     }
 
     /// Rates and latencies of every queue, for `stats`.
@@ -365,7 +347,7 @@ impl Engine {
         let slots: Vec<_> =
             self.queues.read().iter().map(|(id, it)| (id.clone(), Arc::clone(it))).collect();
         let read = |(id, slot): (QueueId, Arc<Slot>)| {
-            let counts = slot.state.lock().counts_at(now_ms);
+            let counts = slot.with(|state| state.counts_at(now_ms));
             let reading = slot.meter.lock().read(now_ms);
             (id, counts, reading)
         };

@@ -4,7 +4,7 @@
 //! another price. The wire protocol ([`crate::sqs`]) and the workers ([`crate::worker`]) know
 //! nothing but this trait.
 //!
-//! Invariants, each checked by promises in [`conformance`](crate::conformance):
+//! Invariants, each checked by promises in `conformance`:
 //! - A message that was acknowledged to its sender is delivered until it is deleted, dead-lettered
 //!   or past its retention: *at least once*.
 //! - A message that was deleted with a valid receipt is never delivered again.

@@ -11,7 +11,7 @@
 //! | `by_age` (tree)      | who is oldest?                   | O(log n)          |
 //!
 //! Invariant: a message is in `messages` and `by_age`, and in exactly one of a lane (ready) and
-//! `due` (delayed or leased). [`QueueState::check`] asserts it after every step of the tests.
+//! `due` (delayed or leased). The property test in `state/properties.rs` checks it after every step.
 //!
 //! Trade-off: `due` is a tree and not a heap with lazy deletion, which would be quicker to write
 //! to: acknowledged leases of 12 hours would stay in the heap for 12 hours.
@@ -35,6 +35,8 @@ use crate::settings::Settings;
 mod journal;
 mod lanes;
 mod memory_of;
+#[cfg(test)]
+mod properties;
 
 pub use journal::{Change, Journal, Unrecorded};
 use lanes::Lanes;
@@ -473,12 +475,19 @@ impl QueueState {
         }
     }
 
-    /// Makes ready what was delayed or leased until now, and returns how many. There is nothing to
-    /// journal: the end was written down when it was set.
-    pub fn end_what_is_due(&mut self, now_ms: u64) -> usize {
-        for count in 0..SETTLE_PER_OPERATION {
+    /// How many waiting consumers have something to do since this was last asked. Whoever changes
+    /// the queue asks and wakes them, also when the change had another purpose: a message whose
+    /// lease is found to be over by somebody's *delete* must not wait for the next send.
+    pub fn take_news(&mut self) -> usize {
+        self.lanes.take_news()
+    }
+
+    /// Makes ready what was delayed or leased until now. There is nothing to journal: the end was
+    /// written down when it was set.
+    pub fn end_what_is_due(&mut self, now_ms: u64) {
+        for _ in 0..SETTLE_PER_OPERATION {
             let Some(&(_, seq)) = self.due.first().filter(|&&(at_ms, _)| at_ms <= now_ms) else {
-                return count;
+                return;
             };
             self.due.pop_first();
             let message = self.messages.get_mut(&seq).expect("a message that is due is stored");
@@ -494,7 +503,6 @@ impl QueueState {
             message.phase = Phase::Ready;
             self.lanes.put(&lane, seq);
         }
-        SETTLE_PER_OPERATION
     }
 
     /// Puts a message into every structure.

@@ -22,6 +22,8 @@ pub(super) struct Lanes {
     lanes: HashMap<Arc<str>, Lane, foldhash::fast::RandomState>,
     turn: VecDeque<Arc<str>>,
     ungrouped: Arc<str>,
+    /// Reasons to wake a consumer since they were last taken.
+    news: usize,
 }
 
 /// A tree and not a deque: a message whose lease ran out returns to its old place.
@@ -35,7 +37,7 @@ struct Lane {
 impl Lanes {
     pub(super) fn new(exclusive: bool) -> Self {
         let ungrouped = Arc::from("");
-        Self { exclusive, lanes: HashMap::default(), turn: VecDeque::new(), ungrouped }
+        Self { exclusive, lanes: HashMap::default(), turn: VecDeque::new(), ungrouped, news: 0 }
     }
 
     pub(super) fn are_exclusive(&self) -> bool {
@@ -49,7 +51,16 @@ impl Lanes {
     /// A message is ready.
     pub(super) fn put(&mut self, name: &Arc<str>, seq: Seq) {
         self.lane(name).ready.insert(seq);
+        if !self.exclusive {
+            self.news += 1;
+        }
         self.offer(name);
+    }
+
+    /// How many consumers have something to do that they had not when this was last asked: one
+    /// for each message that became ready; of an exclusive lane, one for the lane.
+    pub(super) fn take_news(&mut self) -> usize {
+        std::mem::take(&mut self.news)
     }
 
     /// A ready message is gone. The lane keeps its place: whoever's turn it is finds it empty.
@@ -92,8 +103,30 @@ impl Lanes {
         if !lane.ready.is_empty() && is_open && !lane.in_turn {
             lane.in_turn = true;
             self.turn.push_back(Arc::clone(name));
+            if self.exclusive {
+                self.news += 1;
+            }
         } else if lane.ready.is_empty() && lane.leased == 0 && !lane.in_turn {
             self.lanes.remove(name);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn has(&self, name: &Arc<str>, seq: Seq) -> bool {
+        self.lanes.get(name).is_some_and(|lane| lane.ready.contains(&seq))
+    }
+
+    /// Panics unless every open lane with a ready message stands in the turn once.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        for (name, lane) in &self.lanes {
+            let times = self.turn.iter().filter(|other| *other == name).count();
+            assert_eq!(times, usize::from(lane.in_turn), "lane {name:?}");
+            let is_open = !self.exclusive || lane.leased == 0;
+            assert!(
+                !is_open || lane.ready.is_empty() || lane.in_turn,
+                "lane {name:?} is forgotten"
+            );
         }
     }
 

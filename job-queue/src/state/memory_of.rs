@@ -80,9 +80,12 @@ impl Duplicates {
     }
 }
 
+/// The leases an attempt got, and when they are forgotten.
+type Held = (u64, Vec<(Seq, Epoch)>);
+
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    held: HashMap<Arc<str>, (u64, Vec<(Seq, Epoch)>), foldhash::fast::RandomState>,
+    held: HashMap<Arc<str>, Held, foldhash::fast::RandomState>,
     by_age: VecDeque<(u64, Arc<str>)>,
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn receive<L>(
 where
     L: Future<Output = Result<Vec<Delivery>, Error>>,
 {
-    let wait_ms = ask.wait_ms.unwrap_or_else(|| slot.look(|it| it.settings().wait_ms));
+    let wait_ms = ask.wait_ms.unwrap_or_else(|| slot.with(|it| it.settings().wait_ms));
     if wait_ms == 0 {
         return look().await;
     }
@@ -59,18 +59,14 @@ pub(super) fn watch(slot: &Arc<Slot>, clock: Clock) {
 }
 
 async fn wake_when_due(weak: Weak<Slot>, clock: Clock) {
-    let mut due_ms = None;
     loop {
         let Some(slot) = weak.upgrade().filter(|slot| !slot.is_removed()) else { return };
         let now_ms = clock.now_ms();
-        // Settling here too: consumers are told the number of messages that became ready.
         // Nothing is journalled by the end of a delay or a lease; expiry is left to consumers.
-        let became_ready = slot.look(|state| {
-            let became_ready = state.end_what_is_due(now_ms);
-            due_ms = state.next_due_ms();
-            became_ready
+        let due_ms = slot.with(|state| {
+            state.end_what_is_due(now_ms);
+            state.next_due_ms()
         });
-        slot.wake(became_ready);
         tokio::select! {
             () = clock.sleep_until(due_ms) => {}
             () = slot.due_changed.notified() => {}

@@ -56,7 +56,7 @@ impl Queues for Memory {
     }
 
     async fn settings(&self, queue: &QueueId) -> Result<Settings, Error> {
-        Ok(self.engine.slot(queue)?.look(|it| it.settings().clone()))
+        Ok(self.engine.slot(queue)?.with(|it| it.settings().clone()))
     }
 
     async fn configure(
@@ -78,9 +78,7 @@ impl Queues for Memory {
         messages: Vec<NewMessage>,
     ) -> Result<Vec<Result<Sent, Error>>, Error> {
         let slot = self.engine.slot(queue)?;
-        let sent = self.engine.send(&slot, messages, self.clock.now_ms(), &mut Unrecorded);
-        slot.wake(sent.iter().filter(|sent| sent.is_ok()).count());
-        Ok(sent)
+        Ok(self.engine.send(&slot, messages, self.clock.now_ms(), &mut Unrecorded))
     }
 
     async fn receive(&self, queue: &QueueId, ask: Ask) -> Result<Vec<Delivery>, Error> {

@@ -32,6 +32,9 @@ mod journal;
 
 const SCHEMA: &str = include_str!("sqlite/schema.sql");
 
+/// The version of a state that was never read: unlike any on disk.
+const NOT_LOADED: u64 = u64::MAX;
+
 /// Queues in a SQLite file.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
@@ -84,12 +87,12 @@ impl Sqlite {
         let writer = Writer::open(location, SCHEMA, options)?;
         let shared = Arc::new(Shared {
             engine: Engine::default(),
-            version: AtomicU64::new(0),
+            version: AtomicU64::new(NOT_LOADED),
             clock: clock.clone(),
             runtime: Handle::current(),
         });
         let store = Self { writer, shared, clock };
-        store.write(|shared, tx, _| shared.reload(tx)).await?;
+        store.write(|_, _, _| Ok(())).await?;
         Ok(store)
     }
 
@@ -142,7 +145,9 @@ impl Shared {
         if journal::version(tx)? == self.version.load(Ordering::Acquire) {
             return Ok(());
         }
-        tracing::warn!("a commit failed: reloading the queues from disk");
+        if self.version.load(Ordering::Acquire) != NOT_LOADED {
+            tracing::warn!("a commit failed: reloading the queues from disk");
+        }
         self.reload(tx)
     }
 
@@ -188,7 +193,7 @@ impl Queues for Sqlite {
         let created = self.write(move |shared, tx, _| {
             let (created, number) = shared.engine.create(&id, settings, now_ms)?;
             if let Some(number) = number {
-                let settings = shared.engine.slot(&id)?.look(|it| it.settings().clone());
+                let settings = shared.engine.slot(&id)?.with(|it| it.settings().clone());
                 shared.record_queue(tx, || journal::put_queue(tx, &id, number, &settings))?;
             }
             Ok(created)
@@ -221,7 +226,7 @@ impl Queues for Sqlite {
     }
 
     async fn settings(&self, queue: &QueueId) -> Result<Settings, Error> {
-        Ok(self.slot(queue)?.look(|it| it.settings().clone()))
+        Ok(self.slot(queue)?.with(|it| it.settings().clone()))
     }
 
     async fn configure(
@@ -247,15 +252,13 @@ impl Queues for Sqlite {
         messages: Vec<NewMessage>,
     ) -> Result<Vec<Result<Sent, Error>>, Error> {
         let (id, now_ms) = (queue.clone(), self.clock.now_ms());
-        let sent = self.write(move |shared, _, changes| {
+        // A consumer that is woken before the commit looks after it: it stands behind this call in
+        // the writer's queue.
+        self.write(move |shared, _, changes| {
             let slot = shared.engine.slot(&id)?;
             Ok(shared.engine.send(&slot, messages, now_ms, changes))
-        });
-        let sent = sent.await?;
-        if let Ok(slot) = self.slot(queue) {
-            slot.wake(sent.iter().filter(|sent| sent.is_ok()).count());
-        }
-        Ok(sent)
+        })
+        .await
     }
 
     async fn receive(&self, queue: &QueueId, ask: Ask) -> Result<Vec<Delivery>, Error> {
@@ -263,7 +266,7 @@ impl Queues for Sqlite {
         let look = || async {
             // An idle queue is polled all day: do not make its pollers queue for the writer.
             let now_ms = self.clock.now_ms();
-            if ask.attempt.is_none() && !slot.look(|state| state.may_have_ready(now_ms)) {
+            if ask.attempt.is_none() && !slot.with(|state| state.may_have_ready(now_ms)) {
                 return Ok(vec![]);
             }
             let (id, ask) = (queue.clone(), ask.clone());

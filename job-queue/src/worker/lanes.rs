@@ -57,13 +57,15 @@ impl Picker {
 
     /// `lane` had work and took the turn; those asked before it had none.
     pub fn took(&mut self, lane: usize, asked_before: &[usize], now_ms: u64) {
-        let total: i64 = self.lanes.iter().map(|it| it.weight).sum();
+        // Shares are among those that have work: a lane alone pays what it gets.
+        let has_work = |index: &usize| !asked_before.contains(index);
+        let total: i64 =
+            (0..self.lanes.len()).filter(has_work).map(|it| self.lanes[it].weight).sum();
         for (index, it) in self.lanes.iter_mut().enumerate() {
             if asked_before.contains(&index) {
                 (it.credit, it.last_turn_ms) = (0, now_ms);
             } else {
-                // Without the bound a lane that is never asked would save up for ever.
-                it.credit = (it.credit + it.weight).min(total * 2);
+                it.credit += it.weight;
             }
         }
         let it = &mut self.lanes[lane];

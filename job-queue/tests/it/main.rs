@@ -1,1 +1,8 @@
-//! Integration tests.
+//! What takes more than one call on one store: processes that are killed, clients we did not
+//! write, a worker's whole life, requests that make no sense.
+
+mod clients;
+mod crash;
+mod nonsense;
+mod recovery;
+mod worker;

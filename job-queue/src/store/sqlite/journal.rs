@@ -139,7 +139,7 @@ pub(super) fn load(tx: &Connection, engine: &Engine) -> Result<u64> {
         )?;
         for message in messages.query_map([int(queue_number)], message)? {
             let message = message?;
-            slot.look(|state| state.restore(message));
+            slot.with(|state| state.restore(message));
         }
         let mut accepted = tx.prepare_cached(
             "SELECT key, id, seq, expires_at_ms FROM accepted WHERE queue = ?1
@@ -147,7 +147,7 @@ pub(super) fn load(tx: &Connection, engine: &Engine) -> Result<u64> {
         )?;
         for record in accepted.query_map([int(queue_number)], duplicate)? {
             let record = record?;
-            slot.look(|state| state.restore_duplicate(record));
+            slot.with(|state| state.restore_duplicate(record));
         }
     }
     Ok(version)
