@@ -326,8 +326,7 @@ pub trait Store: Send + Sync + 'static {
     fn create_account(&self, account: Account) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// The account, if there is one.
-    fn account(&self, user: UserId)
-    -> impl Future<Output = Result<Option<Account>, Error>> + Send;
+    fn account(&self, user: UserId) -> impl Future<Output = Result<Option<Account>, Error>> + Send;
 
     /// Adds a device, or finds it there already. [`Error::Full`] at [`DEVICES_PER_USER_MAX`].
     fn put_device(
@@ -460,10 +459,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Conversations with messages nobody was told of: what a server that died between commit and
     /// publish left behind. The outbox is a cursor too.
-    fn unpublished(
-        &self,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Changed>, Error>> + Send;
+    fn unpublished(&self, limit: usize)
+    -> impl Future<Output = Result<Vec<Changed>, Error>> + Send;
 
     /// `Ok` when the store answers now; used by `/readyz`.
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;

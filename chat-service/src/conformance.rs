@@ -37,33 +37,121 @@ pub trait Fixture: Send + Sync + 'static {
 /// What every message store promises.
 pub fn promises<F: Fixture>() -> Vec<Promise<F>> {
     vec![
-        promise!(F, messages_get_the_next_sequence, "Each conversation counts 1, 2, 3, and none knows of another's count."),
-        promise!(F, a_repeat_returns_the_original_place, "A message sent again under its client id is the same message."),
+        promise!(
+            F,
+            messages_get_the_next_sequence,
+            "Each conversation counts 1, 2, 3, and none knows of another's count."
+        ),
+        promise!(
+            F,
+            a_repeat_returns_the_original_place,
+            "A message sent again under its client id is the same message."
+        ),
         promise!(F, a_client_id_is_remembered_for_good, "A retry after a week is still a retry."),
-        promise!(F, a_client_id_names_one_message, "A client id used for another text or conversation is refused."),
-        promise!(F, concurrent_senders_leave_no_gap, "Many senders at once get 1 to n, each once.").on_many_threads(),
-        promise!(F, concurrent_repeats_append_once, "The same message sent many times at once is there once.").on_many_threads(),
-        promise!(F, paging_covers_everything_once, "Pages in either direction, of any size, hold every message once and in order."),
-        promise!(F, pages_are_bounded_in_bytes, "A page of long messages is short, and paging still goes on."),
-        promise!(F, strangers_see_and_change_nothing, "Who is not in a conversation cannot tell it from one that does not exist."),
-        promise!(F, a_removed_member_is_a_stranger, "From the moment of removal nothing is read or written."),
-        promise!(F, a_new_member_sees_what_follows, "History before joining stays with those who were there."),
-        promise!(F, only_the_admin_changes_members, "Others may leave, and nothing else; between two people nobody may."),
-        promise!(F, one_direct_conversation_per_pair, "Both sides asking at once get the same conversation.").on_many_threads(),
-        promise!(F, creating_a_group_twice_is_once, "A repeated creation is no change; another's id is refused."),
+        promise!(
+            F,
+            a_client_id_names_one_message,
+            "A client id used for another text or conversation is refused."
+        ),
+        promise!(F, concurrent_senders_leave_no_gap, "Many senders at once get 1 to n, each once.")
+            .on_many_threads(),
+        promise!(
+            F,
+            concurrent_repeats_append_once,
+            "The same message sent many times at once is there once."
+        )
+        .on_many_threads(),
+        promise!(
+            F,
+            paging_covers_everything_once,
+            "Pages in either direction, of any size, hold every message once and in order."
+        ),
+        promise!(
+            F,
+            pages_are_bounded_in_bytes,
+            "A page of long messages is short, and paging still goes on."
+        ),
+        promise!(
+            F,
+            strangers_see_and_change_nothing,
+            "Who is not in a conversation cannot tell it from one that does not exist."
+        ),
+        promise!(
+            F,
+            a_removed_member_is_a_stranger,
+            "From the moment of removal nothing is read or written."
+        ),
+        promise!(
+            F,
+            a_new_member_sees_what_follows,
+            "History before joining stays with those who were there."
+        ),
+        promise!(
+            F,
+            only_the_admin_changes_members,
+            "Others may leave, and nothing else; between two people nobody may."
+        ),
+        promise!(
+            F,
+            one_direct_conversation_per_pair,
+            "Both sides asking at once get the same conversation."
+        )
+        .on_many_threads(),
+        promise!(
+            F,
+            creating_a_group_twice_is_once,
+            "A repeated creation is no change; another's id is refused."
+        ),
         promise!(F, cursors_only_grow, "A late acknowledgement or read mark moves nothing back."),
         promise!(F, a_cursor_cannot_pass_the_log, "Nobody has what is not there."),
-        promise!(F, devices_have_cursors_of_their_own, "What the phone has, the laptop still misses."),
+        promise!(
+            F,
+            devices_have_cursors_of_their_own,
+            "What the phone has, the laptop still misses."
+        ),
         promise!(F, what_is_read_is_delivered, "A read mark counts as delivery."),
-        promise!(F, unread_is_what_others_wrote_after_the_read_cursor, "Unread is last minus read minus one's own, whatever happened before."),
-        promise!(F, summaries_page_through_every_conversation, "Every conversation is listed once, with its end and its newest message."),
-        promise!(F, member_lists_have_versions, "Every change of members is a higher version, and appends name the one they saw."),
-        promise!(F, what_nobody_was_told_of_is_listed, "An append stands unpublished until it is noted as published."),
-        promise!(F, one_account_per_name, "The second to take a name is refused.").on_many_threads(),
-        promise!(F, devices_are_bounded_and_removable, "A ninth device is refused until one is removed."),
-        promise!(F, bad_texts_are_refused_and_leave_nothing, "An empty or oversized text is refused by name, and uses no sequence."),
-        promise!(F, agrees_with_the_model, "Everything a random history shows is what a plain list of messages says."),
-        promise!(F, everything_survives_reopening, "Whoever opens the store next finds logs, cursors, identity and accounts."),
+        promise!(
+            F,
+            unread_is_what_others_wrote_after_the_read_cursor,
+            "Unread is last minus read minus one's own, whatever happened before."
+        ),
+        promise!(
+            F,
+            summaries_page_through_every_conversation,
+            "Every conversation is listed once, with its end and its newest message."
+        ),
+        promise!(
+            F,
+            member_lists_have_versions,
+            "Every change of members is a higher version, and appends name the one they saw."
+        ),
+        promise!(
+            F,
+            what_nobody_was_told_of_is_listed,
+            "An append stands unpublished until it is noted as published."
+        ),
+        promise!(F, one_account_per_name, "The second to take a name is refused.")
+            .on_many_threads(),
+        promise!(
+            F,
+            devices_are_bounded_and_removable,
+            "A ninth device is refused until one is removed."
+        ),
+        promise!(
+            F,
+            bad_texts_are_refused_and_leave_nothing,
+            "An empty or oversized text is refused by name, and uses no sequence."
+        ),
+        promise!(
+            F,
+            agrees_with_the_model,
+            "Everything a random history shows is what a plain list of messages says."
+        ),
+        promise!(
+            F,
+            everything_survives_reopening,
+            "Whoever opens the store next finds logs, cursors, identity and accounts."
+        ),
     ]
 }
 
@@ -81,9 +169,17 @@ async fn messages_get_the_next_sequence<F: Fixture>(fixture: Arc<F>) -> Verdict 
     for expected in 1..=5 {
         for (sender, conversation) in [("ann", one), ("bob", one), ("cy", other)] {
             let appended = scene.say(sender, conversation, "hi").await?;
-            let expected = if conversation == one { 2 * expected - u64::from(sender == "ann") } else { expected };
+            let expected = if conversation == one {
+                2 * expected - u64::from(sender == "ann")
+            } else {
+                expected
+            };
             ensure!(!appended.duplicate, "a new message is called a repeat");
-            ensure!(appended.seq == Seq(expected), "{sender}'s message got {} instead of {expected}", appended.seq);
+            ensure!(
+                appended.seq == Seq(expected),
+                "{sender}'s message got {} instead of {expected}",
+                appended.seq
+            );
         }
     }
     let page = scene.since("bob", one, 0, 100).await?;
@@ -128,10 +224,16 @@ async fn a_client_id_names_one_message<F: Fixture>(fixture: Arc<F>) -> Verdict {
     scene.say_as("ann", one, id, "hi", 0).await.map_err(failed)?;
     for (conversation, text) in [(one, "other words"), (other, "hi")] {
         let refused = scene.say_as("ann", conversation, id, text, 0).await;
-        ensure!(matches!(refused, Err(Error::Conflict { field: "client_id", .. })), "{text:?}: {refused:?}");
+        ensure!(
+            matches!(refused, Err(Error::Conflict { field: "client_id", .. })),
+            "{text:?}: {refused:?}"
+        );
     }
     let page = scene.since("ann", one, 0, 10).await?;
-    ensure!(page.messages.len() == 1 && text_of(&page.messages[0]) == "hi", "the log was changed: {page:?}");
+    ensure!(
+        page.messages.len() == 1 && text_of(&page.messages[0]) == "hi",
+        "the log was changed: {page:?}"
+    );
     ensure!(scene.since("ann", other, 0, 10).await?.messages.is_empty(), "something was written");
     Ok(())
 }
@@ -176,7 +278,8 @@ async fn concurrent_repeats_append_once<F: Fixture>(fixture: Arc<F>) -> Verdict 
         }
         let mut fresh = 0;
         while let Some(task) = tasks.join_next().await {
-            let appended = task.map_err(|error| Broken::because(error.to_string()))?.map_err(failed)?;
+            let appended =
+                task.map_err(|error| Broken::because(error.to_string()))?.map_err(failed)?;
             ensure!(appended.seq == Seq(round), "round {round} got the place {}", appended.seq);
             fresh += u32::from(!appended.duplicate);
         }
@@ -193,21 +296,38 @@ async fn paging_covers_everything_once<F: Fixture>(fixture: Arc<F>) -> Verdict {
         let (mut forward, mut after) = (Vec::new(), 0);
         loop {
             let page = scene.since("bob", conversation, after, size).await?;
-            ensure!(page.messages.len() <= size, "{size} were asked for, {} came", page.messages.len());
+            ensure!(
+                page.messages.len() <= size,
+                "{size} were asked for, {} came",
+                page.messages.len()
+            );
             forward.extend(seqs(&page));
             let Some(last) = page.messages.last() else { break };
             after = last.seq.0;
-            ensure!(page.has_more == (after < 23), "at {after} of 23, has_more is {}", page.has_more);
+            ensure!(
+                page.has_more == (after < 23),
+                "at {after} of 23, has_more is {}",
+                page.has_more
+            );
             ensure!(forward.len() <= 23, "paging forward repeats itself: {forward:?}");
         }
         ensure!(forward == (1..=23).collect::<Vec<_>>(), "by {size} forward: {forward:?}");
         let (mut backward, mut before) = (Vec::new(), None);
         loop {
             let page = scene.before("bob", conversation, before, size).await?;
-            ensure!(page.messages.len() <= size, "{size} were asked for, {} came", page.messages.len());
+            ensure!(
+                page.messages.len() <= size,
+                "{size} were asked for, {} came",
+                page.messages.len()
+            );
             let Some(first) = page.messages.first() else { break };
             before = Some(first.seq);
-            ensure!(page.has_more == (first.seq > Seq(1)), "at {}, has_more is {}", first.seq, page.has_more);
+            ensure!(
+                page.has_more == (first.seq > Seq(1)),
+                "at {}, has_more is {}",
+                first.seq,
+                page.has_more
+            );
             backward.splice(0..0, seqs(&page));
             ensure!(backward.len() <= 23, "paging backward repeats itself: {backward:?}");
         }
@@ -228,12 +348,24 @@ async fn pages_are_bounded_in_bytes<F: Fixture>(fixture: Arc<F>) -> Verdict {
     let fitting = PAGE_BYTES_MAX / TEXT_BYTES_MAX;
     let forward = scene.since("bob", conversation, 0, 100).await?;
     let backward = scene.before("bob", conversation, None, 100).await?;
-    ensure!(seqs(&forward) == (1..=fitting as u64).collect::<Vec<_>>(), "forward: {:?}", seqs(&forward));
-    ensure!(seqs(&backward) == (21 - fitting as u64..=20).collect::<Vec<_>>(), "backward: {:?}", seqs(&backward));
+    ensure!(
+        seqs(&forward) == (1..=fitting as u64).collect::<Vec<_>>(),
+        "forward: {:?}",
+        seqs(&forward)
+    );
+    ensure!(
+        seqs(&backward) == (21 - fitting as u64..=20).collect::<Vec<_>>(),
+        "backward: {:?}",
+        seqs(&backward)
+    );
     ensure!(forward.has_more && backward.has_more, "the rest is not announced");
     let tight = PageLimit { messages: 10, bytes: 1 };
     let one = scene.store.since(user("bob"), conversation, Seq(0), tight).await.map_err(failed)?;
-    ensure!(seqs(&one) == [1], "a page that fits nothing must hold one, and holds {:?}", seqs(&one));
+    ensure!(
+        seqs(&one) == [1],
+        "a page that fits nothing must hold one, and holds {:?}",
+        seqs(&one)
+    );
     Ok(())
 }
 
@@ -243,14 +375,20 @@ async fn strangers_see_and_change_nothing<F: Fixture>(fixture: Arc<F>) -> Verdic
     let group = scene.group("ann", &["bob"]).await?;
     scene.say("ann", direct, "secret").await?;
     scene.say("ann", group, "secret").await?;
-    for (what, conversation) in [("a direct", direct), ("a group", group), ("an unknown", ConversationId::fresh())] {
-        scene.is_stranger("eve", conversation).await.map_err(|broken| {
-            Broken::because(format!("{what} conversation: {}", broken.what()))
-        })?;
+    for (what, conversation) in
+        [("a direct", direct), ("a group", group), ("an unknown", ConversationId::fresh())]
+    {
+        scene
+            .is_stranger("eve", conversation)
+            .await
+            .map_err(|broken| Broken::because(format!("{what} conversation: {}", broken.what())))?;
     }
     let listed = scene.summaries("eve", "phone").await?;
     ensure!(listed.is_empty(), "a stranger's list names {listed:?}");
-    ensure!(scene.since("ann", direct, 0, 10).await?.messages.len() == 1, "a stranger's message is in the log");
+    ensure!(
+        scene.since("ann", direct, 0, 10).await?.messages.len() == 1,
+        "a stranger's message is in the log"
+    );
     Ok(())
 }
 
@@ -264,7 +402,10 @@ async fn a_removed_member_is_a_stranger<F: Fixture>(fixture: Arc<F>) -> Verdict 
     let listed = scene.summaries("bob", "phone").await?;
     ensure!(listed.is_empty(), "a removed member's list names {listed:?}");
     let members = scene.store.members(group).await.map_err(failed)?;
-    ensure!(!members.users.contains(&user("bob")) && members.users.len() == 2, "members: {members:?}");
+    ensure!(
+        !members.users.contains(&user("bob")) && members.users.len() == 2,
+        "members: {members:?}"
+    );
     let again = scene.store.remove_member(user("ann"), group, user("bob"), 0).await;
     ensure!(matches!(again, Err(Error::NotFound { field: "member" })), "removed twice: {again:?}");
     Ok(())
@@ -276,13 +417,19 @@ async fn a_new_member_sees_what_follows<F: Fixture>(fixture: Arc<F>) -> Verdict 
     for _ in 0..3 {
         scene.say("ann", group, "before").await?;
     }
-    let changed = scene.store.add_members(user("ann"), group, vec![user("cy"), user("bob")], 0).await;
+    let changed =
+        scene.store.add_members(user("ann"), group, vec![user("cy"), user("bob")], 0).await;
     let changed = changed.map_err(failed)?;
     ensure!(changed.changed && changed.last_seq == Seq(5), "one of two was new: {changed:?}");
     scene.say("bob", group, "after").await?;
     let forward = scene.since("cy", group, 0, 100).await?;
     let backward = scene.before("cy", group, None, 100).await?;
-    ensure!(seqs(&forward) == [5, 6] && seqs(&backward) == [5, 6], "a new member sees {:?} and {:?}", seqs(&forward), seqs(&backward));
+    ensure!(
+        seqs(&forward) == [5, 6] && seqs(&backward) == [5, 6],
+        "a new member sees {:?} and {:?}",
+        seqs(&forward),
+        seqs(&backward)
+    );
     ensure!(!backward.has_more, "a new member is told of older messages");
     let listed = scene.summaries("cy", "phone").await?;
     ensure!(listed[0].unread == 2, "two messages followed, {} are unread", listed[0].unread);
@@ -298,11 +445,17 @@ async fn only_the_admin_changes_members<F: Fixture>(fixture: Arc<F>) -> Verdict 
     let added = scene.store.add_members(user("bob"), group, vec![user("dee")], 0).await;
     ensure!(matches!(added, Err(Error::Forbidden { .. })), "a member added somebody: {added:?}");
     let removed = scene.store.remove_member(user("bob"), group, user("cy"), 0).await;
-    ensure!(matches!(removed, Err(Error::Forbidden { .. })), "a member removed another: {removed:?}");
+    ensure!(
+        matches!(removed, Err(Error::Forbidden { .. })),
+        "a member removed another: {removed:?}"
+    );
     let added = scene.store.add_members(user("ann"), direct, vec![user("dee")], 0).await;
     ensure!(matches!(added, Err(Error::Forbidden { .. })), "two became three: {added:?}");
     let unknown = scene.store.add_members(user("ann"), group, vec![user("nobody")], 0).await;
-    ensure!(matches!(unknown, Err(Error::NotFound { field: "members" })), "a ghost was added: {unknown:?}");
+    ensure!(
+        matches!(unknown, Err(Error::NotFound { field: "members" })),
+        "a ghost was added: {unknown:?}"
+    );
     scene.store.remove_member(user("cy"), group, user("cy"), 0).await.map_err(failed)?;
     let members = scene.store.members(group).await.map_err(failed)?;
     ensure!(members.users.len() == 2, "after one left: {members:?}");
@@ -323,12 +476,25 @@ async fn one_direct_conversation_per_pair<F: Fixture>(fixture: Arc<F>) -> Verdic
         ids.insert(opened.conversation);
         created += u32::from(opened.changed);
     }
-    ensure!(ids.len() == 1 && created == 1, "two people have {} conversations, {created} created", ids.len());
-    ensure!(!ids.contains(&scene.direct("ann", "cy").await?), "another pair got the same conversation");
+    ensure!(
+        ids.len() == 1 && created == 1,
+        "two people have {} conversations, {created} created",
+        ids.len()
+    );
+    ensure!(
+        !ids.contains(&scene.direct("ann", "cy").await?),
+        "another pair got the same conversation"
+    );
     let alone = scene.store.open_direct(user("ann"), user("ann")).await;
-    ensure!(matches!(alone, Err(Error::Invalid { field: "with", .. })), "talking to oneself: {alone:?}");
+    ensure!(
+        matches!(alone, Err(Error::Invalid { field: "with", .. })),
+        "talking to oneself: {alone:?}"
+    );
     let ghost = scene.store.open_direct(user("ann"), user("nobody")).await;
-    ensure!(matches!(ghost, Err(Error::NotFound { field: "with" })), "talking to nobody: {ghost:?}");
+    ensure!(
+        matches!(ghost, Err(Error::NotFound { field: "with" })),
+        "talking to nobody: {ghost:?}"
+    );
     Ok(())
 }
 
@@ -345,7 +511,10 @@ async fn creating_a_group_twice_is_once<F: Fixture>(fixture: Arc<F>) -> Verdict 
     let again = scene.store.create_group(group.clone()).await.map_err(failed)?;
     ensure!(first.changed && !again.changed, "created twice: {first:?}, {again:?}");
     let theirs = scene.store.create_group(NewGroup { by: user("bob"), ..group }).await;
-    ensure!(matches!(theirs, Err(Error::Conflict { field: "conversation", .. })), "taken over: {theirs:?}");
+    ensure!(
+        matches!(theirs, Err(Error::Conflict { field: "conversation", .. })),
+        "taken over: {theirs:?}"
+    );
     let listed = scene.summaries("bob", "phone").await?;
     ensure!(listed.len() == 1 && listed[0].title.as_deref() == Some("plans"), "listed: {listed:?}");
     ensure!(listed[0].members == 2, "{} members are counted", listed[0].members);
@@ -356,7 +525,9 @@ async fn cursors_only_grow<F: Fixture>(fixture: Arc<F>) -> Verdict {
     let scene = Scene::new(fixture.store(), &["ann", "bob"]).await?;
     let conversation = scene.direct("ann", "bob").await?;
     scene.say_many("ann", conversation, 10).await?;
-    for (seq, expected, changed) in [(4, 4, true), (2, 4, false), (4, 4, false), (9, 9, true), (0, 9, false)] {
+    for (seq, expected, changed) in
+        [(4, 4, true), (2, 4, false), (4, 4, false), (9, 9, true), (0, 9, false)]
+    {
         let moved = scene.ack("bob", "phone", conversation, seq).await.map_err(failed)?;
         ensure!(moved.receipt.delivered == Seq(expected), "acknowledged {seq}: {moved:?}");
         ensure!(moved.changed == changed, "acknowledged {seq}: changed is {}", moved.changed);
@@ -377,9 +548,15 @@ async fn a_cursor_cannot_pass_the_log<F: Fixture>(fixture: Arc<F>) -> Verdict {
     scene.say_many("ann", conversation, 3).await?;
     for seq in [4, u64::MAX >> 11] {
         let acked = scene.ack("bob", "phone", conversation, seq).await;
-        ensure!(matches!(acked, Err(Error::Invalid { field: "seq", .. })), "acknowledged {seq} of 3: {acked:?}");
+        ensure!(
+            matches!(acked, Err(Error::Invalid { field: "seq", .. })),
+            "acknowledged {seq} of 3: {acked:?}"
+        );
         let read = scene.store.read(user("bob"), conversation, Seq(seq)).await;
-        ensure!(matches!(read, Err(Error::Invalid { field: "seq", .. })), "read {seq} of 3: {read:?}");
+        ensure!(
+            matches!(read, Err(Error::Invalid { field: "seq", .. })),
+            "read {seq} of 3: {read:?}"
+        );
     }
     let listed = scene.summaries("bob", "phone").await?;
     ensure!((listed[0].delivered_seq, listed[0].read_seq) == (Seq(0), Seq(0)), "moved: {listed:?}");
@@ -392,10 +569,17 @@ async fn devices_have_cursors_of_their_own<F: Fixture>(fixture: Arc<F>) -> Verdi
     scene.say_many("ann", conversation, 10).await?;
     scene.ack("bob", "phone", conversation, 7).await.map_err(failed)?;
     let late = scene.ack("bob", "laptop", conversation, 3).await.map_err(failed)?;
-    ensure!(late.receipt.delivered == Seq(7) && !late.changed, "the slower device moved the user: {late:?}");
+    ensure!(
+        late.receipt.delivered == Seq(7) && !late.changed,
+        "the slower device moved the user: {late:?}"
+    );
     for (name, expected) in [("phone", 7), ("laptop", 3), ("new", 0)] {
         let listed = scene.summaries("bob", name).await?;
-        ensure!(listed[0].delivered_seq == Seq(expected), "the {name} has {}", listed[0].delivered_seq);
+        ensure!(
+            listed[0].delivered_seq == Seq(expected),
+            "the {name} has {}",
+            listed[0].delivered_seq
+        );
     }
     Ok(())
 }
@@ -406,7 +590,8 @@ async fn what_is_read_is_delivered<F: Fixture>(fixture: Arc<F>) -> Verdict {
     scene.say_many("ann", conversation, 5).await?;
     scene.store.read(user("bob"), conversation, Seq(4)).await.map_err(failed)?;
     let receipts = scene.store.receipts(user("ann"), conversation).await.map_err(failed)?;
-    let told: Vec<_> = receipts.iter().map(|r| (r.user.as_str(), r.delivered.0, r.read.0)).collect();
+    let told: Vec<_> =
+        receipts.iter().map(|r| (r.user.as_str(), r.delivered.0, r.read.0)).collect();
     ensure!(told == [("ann", 0, 0), ("bob", 4, 4)], "the receipts are {told:?}");
     Ok(())
 }
@@ -419,7 +604,11 @@ async fn unread_is_what_others_wrote_after_the_read_cursor<F: Fixture>(fixture: 
         scene.say(sender, conversation, "hi").await?;
         let unread = scene.summaries("bob", "phone").await?[0].unread;
         let expected = script[..=index].iter().filter(|sender| **sender == "ann").count() as u64;
-        ensure!(unread == expected, "after {} messages {unread} are unread, not {expected}", index + 1);
+        ensure!(
+            unread == expected,
+            "after {} messages {unread} are unread, not {expected}",
+            index + 1
+        );
     }
     for read in [2, 4, 1, 5, 8, 9] {
         let moved = scene.store.read(user("bob"), conversation, Seq(read)).await.map_err(failed)?;
@@ -449,18 +638,30 @@ async fn summaries_page_through_every_conversation<F: Fixture>(fixture: Arc<F>) 
     for size in [1, 2, 3, 4, 10] {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let page = scene.store.summaries(user("ann"), device("phone"), after, size).await.map_err(failed)?;
+            let page = scene
+                .store
+                .summaries(user("ann"), device("phone"), after, size)
+                .await
+                .map_err(failed)?;
             ensure!(page.items.len() <= size, "{size} were asked for, {} came", page.items.len());
             after = page.items.last().map(|summary| summary.conversation);
             all.extend(page.items);
             ensure!(all.len() <= 4, "the list repeats itself");
-            ensure!(page.has_more == (all.len() < 4), "after {} of 4, has_more is {}", all.len(), page.has_more);
+            ensure!(
+                page.has_more == (all.len() < 4),
+                "after {} of 4, has_more is {}",
+                all.len(),
+                page.has_more
+            );
             if !page.has_more {
                 break;
             }
         }
-        let newest = |s: &crate::chat::Summary| s.newest.as_deref().map(text_of).unwrap_or_default().to_owned();
-        let listed: Vec<_> = all.iter().map(|s| (s.conversation, s.with.clone(), newest(s))).collect();
+        let newest = |s: &crate::chat::Summary| {
+            s.newest.as_deref().map(text_of).unwrap_or_default().to_owned()
+        };
+        let listed: Vec<_> =
+            all.iter().map(|s| (s.conversation, s.with.clone(), newest(s))).collect();
         ensure!(listed == expected, "by {size}: {listed:?} instead of {expected:?}");
     }
     Ok(())
@@ -479,9 +680,17 @@ async fn member_lists_have_versions<F: Fixture>(fixture: Arc<F>) -> Verdict {
         let changed = changed.map_err(failed)?;
         let now = version().await?;
         ensure!(now > last, "the version went from {last} to {now}");
-        ensure!(changed.members_version == now, "the change names {}, the list {now}", changed.members_version);
+        ensure!(
+            changed.members_version == now,
+            "the change names {}, the list {now}",
+            changed.members_version
+        );
         let appended = scene.say("ann", group, "hi").await?;
-        ensure!(appended.members_version == now, "the append names {}, the list {now}", appended.members_version);
+        ensure!(
+            appended.members_version == now,
+            "the append names {}, the list {now}",
+            appended.members_version
+        );
         last = now;
     }
     let unknown = scene.store.members(ConversationId::fresh()).await.map_err(failed)?;
@@ -518,7 +727,9 @@ async fn one_account_per_name<F: Fixture>(fixture: Arc<F>) -> Verdict {
     let mut tasks = tokio::task::JoinSet::new();
     for hash in 0..8 {
         let store = Arc::clone(&store);
-        tasks.spawn(async move { store.create_account(scene::account("ann", &format!("hash{hash}"))).await });
+        tasks.spawn(async move {
+            store.create_account(scene::account("ann", &format!("hash{hash}"))).await
+        });
     }
     let mut created = 0;
     while let Some(task) = tasks.join_next().await {
@@ -539,13 +750,23 @@ async fn devices_are_bounded_and_removable<F: Fixture>(fixture: Arc<F>) -> Verdi
     let conversation = scene.direct("ann", "bob").await?;
     scene.say_many("bob", conversation, 5).await?;
     for index in 0..DEVICES_PER_USER_MAX {
-        scene.store.put_device(user("ann"), device(&format!("d{index}")), 7).await.map_err(failed)?;
+        scene
+            .store
+            .put_device(user("ann"), device(&format!("d{index}")), 7)
+            .await
+            .map_err(failed)?;
     }
     scene.store.put_device(user("ann"), device("d0"), 9).await.map_err(failed)?;
     let one_more = scene.store.put_device(user("ann"), device("more"), 7).await;
-    ensure!(matches!(one_more, Err(Error::Full { field: "devices", .. })), "a ninth device: {one_more:?}");
+    ensure!(
+        matches!(one_more, Err(Error::Full { field: "devices", .. })),
+        "a ninth device: {one_more:?}"
+    );
     let listed = scene.store.devices(user("ann")).await.map_err(failed)?;
-    ensure!(listed.len() == DEVICES_PER_USER_MAX && listed.iter().all(|d| d.added_ms == 7), "{listed:?}");
+    ensure!(
+        listed.len() == DEVICES_PER_USER_MAX && listed.iter().all(|d| d.added_ms == 7),
+        "{listed:?}"
+    );
     scene.ack("ann", "d0", conversation, 4).await.map_err(failed)?;
     scene.store.remove_device(user("ann"), device("d0")).await.map_err(failed)?;
     let again = scene.store.remove_device(user("ann"), device("d0")).await;
@@ -561,12 +782,17 @@ async fn bad_texts_are_refused_and_leave_nothing<F: Fixture>(fixture: Arc<F>) ->
     let conversation = scene.direct("ann", "bob").await?;
     for text in [String::new(), "x".repeat(TEXT_BYTES_MAX + 1)] {
         let refused = scene.say_as("ann", conversation, ClientId::fresh(), &text, 0).await;
-        ensure!(matches!(refused, Err(Error::Invalid { field: "text", .. })), "{} bytes: {refused:?}", text.len());
+        ensure!(
+            matches!(refused, Err(Error::Invalid { field: "text", .. })),
+            "{} bytes: {refused:?}",
+            text.len()
+        );
     }
     let largest = scene.say("ann", conversation, &"\u{0}'\"\\é".repeat(TEXT_BYTES_MAX / 6)).await?;
     ensure!(largest.seq == Seq(1), "a refused message used a sequence");
     // In one call the good ones are appended and the bad ones are refused, each on its own.
-    let batch = ["a", "", "b"].map(|text| scene.message("ann", conversation, ClientId::fresh(), text, 0));
+    let batch =
+        ["a", "", "b"].map(|text| scene.message("ann", conversation, ClientId::fresh(), text, 0));
     let results = scene.store.append(batch.to_vec()).await;
     let places: Vec<_> = results.iter().map(|r| r.as_ref().ok().map(|a| a.seq.0)).collect();
     ensure!(places == [Some(2), None, Some(3)], "a batch with a bad one in it: {results:?}");
@@ -586,13 +812,23 @@ async fn everything_survives_reopening<F: Fixture>(fixture: Arc<F>) -> Verdict {
     scene.store.put_device(user("bob"), device("phone"), 3).await.map_err(failed)?;
     scene.ack("bob", "phone", conversation, 4).await.map_err(failed)?;
     scene.store.read(user("bob"), conversation, Seq(2)).await.map_err(failed)?;
-    let (before, identity) = (scene.summaries("bob", "phone").await?, scene.store.identity().clone());
+    let (before, identity) =
+        (scene.summaries("bob", "phone").await?, scene.store.identity().clone());
     let scene = Scene { store: fixture.reopened().await };
-    ensure!(scene.summaries("bob", "phone").await? == before, "the summaries changed from {before:?}");
+    ensure!(
+        scene.summaries("bob", "phone").await? == before,
+        "the summaries changed from {before:?}"
+    );
     let now = scene.store.identity();
-    ensure!(now.epoch == identity.epoch && now.token_key == identity.token_key, "the identity changed");
+    ensure!(
+        now.epoch == identity.epoch && now.token_key == identity.token_key,
+        "the identity changed"
+    );
     let again = scene.say_as("ann", conversation, id, "hi", 9).await.map_err(failed)?;
-    ensure!(again.duplicate && again.seq == Seq(1) && again.at_ms == 5, "a retry is new: {again:?}");
+    ensure!(
+        again.duplicate && again.seq == Seq(1) && again.at_ms == 5,
+        "a retry is new: {again:?}"
+    );
     ensure!(scene.say("bob", conversation, "next").await?.seq == Seq(6), "the count began anew");
     let account = scene.store.account(user("ann")).await.map_err(failed)?;
     ensure!(account == Some(scene::account("ann", "hash")), "the account changed");

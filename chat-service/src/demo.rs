@@ -134,8 +134,13 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         sent.len() == MESSAGES
     })
     .await?;
-    say(&format!("The server is started again. The laptop sends those {unknown} once more, under the same ids:"));
-    say(&format!("  {duplicates} had been taken and kept their place, {} are new.\n", unknown - duplicates));
+    say(&format!(
+        "The server is started again. The laptop sends those {unknown} once more, under the same ids:"
+    ));
+    say(&format!(
+        "  {duplicates} had been taken and kept their place, {} are new.\n",
+        unknown - duplicates
+    ));
 
     let mut phone = Device::new(bob, 256);
     let mut theirs = connect(&server.base, &mut phone).await?;

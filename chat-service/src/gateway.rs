@@ -22,9 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, Event};
-use crate::chat::{
-    APPEND_MAX, Error, Moved, NewMessage, Page, PageLimit, Store, Summaries,
-};
+use crate::chat::{APPEND_MAX, Error, Moved, NewMessage, Page, PageLimit, Store, Summaries};
 use crate::hub::Handle;
 use crate::ids::{ClientId, ConversationId, Seq, UserId};
 use crate::mailbox::{Entry, Taken};
@@ -374,11 +372,14 @@ impl<S: Store, B: Bus> Connection<S, B> {
             }
         });
         if let End::Close(code) = end {
-            metrics::counter!("chat_closed_total", "code" => (code as u16).to_string()).increment(1);
+            metrics::counter!("chat_closed_total", "code" => (code as u16).to_string())
+                .increment(1);
             // What was appended is told even now, so that the client need not ask again.
             while self.appending && code == CloseCode::GoingAway {
                 let Some(done) = self.doing.next().await else { break };
-                if self.done(done).await.is_err() || self.mail(self.handle.take_now()).await.is_err() {
+                if self.done(done).await.is_err()
+                    || self.mail(self.handle.take_now()).await.is_err()
+                {
                     return;
                 }
             }

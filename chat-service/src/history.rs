@@ -256,7 +256,8 @@ impl<'a> Checker<'a> {
         }
         for (conversation, log) in &self.history.logs {
             for logged in log {
-                let key = (conversation.as_str(), logged.sender.as_str(), logged.client_id.as_str());
+                let key =
+                    (conversation.as_str(), logged.sender.as_str(), logged.client_id.as_str());
                 if written.get(&key) != Some(&logged.text.as_str()) {
                     let what = format!("{conversation} holds {logged:?}, which nobody wrote");
                     self.report(Property::NothingIsInvented, what);
@@ -282,7 +283,9 @@ impl<'a> Checker<'a> {
                         let this = (sender.as_str(), client_id.as_str());
                         let other = *seen.entry((conversation, *seq)).or_insert(this);
                         if other != this {
-                            let what = format!("{who} saw {this:?} at {seq} of {conversation}, another device {other:?}");
+                            let what = format!(
+                                "{who} saw {this:?} at {seq} of {conversation}, another device {other:?}"
+                            );
                             self.report(Property::SameOrderEverywhere, what);
                         }
                         self.compare(&who, conversation, *seq, (sender, client_id, text));
@@ -297,15 +300,21 @@ impl<'a> Checker<'a> {
         let (sender, client_id, text) = seen;
         match self.at(conversation, seq) {
             None => {
-                let what = format!("{who} saw {seen:?} at {seq} of {conversation}, which is not in the log");
+                let what = format!(
+                    "{who} saw {seen:?} at {seq} of {conversation}, which is not in the log"
+                );
                 self.report(Property::NothingAcknowledgedIsLost, what);
             }
             Some(logged) if logged.sender != sender || logged.client_id != client_id => {
-                let what = format!("{who} saw {seen:?} at {seq} of {conversation}, the log has {logged:?}");
+                let what = format!(
+                    "{who} saw {seen:?} at {seq} of {conversation}, the log has {logged:?}"
+                );
                 self.report(Property::SameOrderEverywhere, what);
             }
             Some(logged) if logged.text != text => {
-                let what = format!("{who} saw {seen:?} at {seq} of {conversation}, the log has {logged:?}");
+                let what = format!(
+                    "{who} saw {seen:?} at {seq} of {conversation}, the log has {logged:?}"
+                );
                 self.report(Property::NothingIsInvented, what);
             }
             Some(_) => {}
@@ -408,7 +417,9 @@ impl<'a> Checker<'a> {
                 match event {
                     Event::Connected { cursors } => view.reconnect(cursors),
                     Event::Sent { conversation, seq, .. } => view.own(conversation, *seq),
-                    Event::Received { conversation, seq, .. } => drop(view.push(conversation, *seq)),
+                    Event::Received { conversation, seq, .. } => {
+                        drop(view.push(conversation, *seq))
+                    }
                     _ => {}
                 }
             }
@@ -480,8 +491,12 @@ impl View {
         let is_own = seq > began && self.sent.contains(&(conversation.to_owned(), seq));
         match seq {
             seq if seq <= upto && is_own => None,
-            seq if seq <= upto => Some((Property::PushedOnce, format!("{seq} was pushed after {upto}"))),
-            seq if seq > upto + 1 => Some((Property::Gapless, format!("{seq} was pushed after {upto}"))),
+            seq if seq <= upto => {
+                Some((Property::PushedOnce, format!("{seq} was pushed after {upto}")))
+            }
+            seq if seq > upto + 1 => {
+                Some((Property::Gapless, format!("{seq} was pushed after {upto}")))
+            }
             _ => None,
         }
     }

@@ -17,9 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::bus::{Bus, Event};
-use crate::chat::{
-    Account, Changed, Error, NewGroup, PageLimit, Receipt, SUMMARIES_MAX, Store,
-};
+use crate::chat::{Account, Changed, Error, NewGroup, PageLimit, Receipt, SUMMARIES_MAX, Store};
 use crate::gateway::{self, SOCKET_BUFFER_BYTES};
 use crate::ids::{ConversationId, DeviceId, UserId};
 use crate::node::Node;
@@ -67,7 +65,9 @@ impl From<Error> for Problem {
         let (field, detail) = (error.field().unwrap_or_default(), error.to_string());
         let pointer = format!("/{field}");
         let of = |status, kind: &'static str, title: &'static str| {
-            Self::of(status, kind, title).detail(detail.clone()).field(pointer.clone(), detail.clone())
+            Self::of(status, kind, title)
+                .detail(detail.clone())
+                .field(pointer.clone(), detail.clone())
         };
         match error {
             Error::Invalid { reason, .. } => Self::invalid(pointer, reason),
@@ -97,7 +97,8 @@ impl<S: Store, B: Bus> FromRequestParts<Node<S, B>> for Caller {
     async fn from_request_parts(parts: &mut Parts, node: &Node<S, B>) -> Result<Self, Problem> {
         let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| value.strip_prefix("Bearer "));
-        let token = token.ok_or_else(|| unauthorised("a `Bearer` token from /v1/login is needed"))?;
+        let token =
+            token.ok_or_else(|| unauthorised("a `Bearer` token from /v1/login is needed"))?;
         let claims = node.tokens.check(token.trim(), node.clock.now_ms());
         let Claims { user, device, .. } =
             claims.map_err(|rejected| unauthorised(rejected.to_string()))?;
@@ -155,7 +156,9 @@ async fn login<S: Store, B: Bus>(
     let hash = account.map(|account| account.password_hash);
     if !node.passwords.verify(&request.password, hash).await? {
         // The same for an unknown user, and as slow: names cannot be tried out.
-        return Err(Problem::new(StatusCode::UNAUTHORIZED).detail("no such user with this password"));
+        return Err(
+            Problem::new(StatusCode::UNAUTHORIZED).detail("no such user with this password")
+        );
     }
     let now_ms = node.clock.now_ms();
     node.store.put_device(user.clone(), device.clone(), now_ms).await?;
@@ -252,7 +255,8 @@ async fn list_messages<S: Store, B: Bus>(
     Path(conversation): Path<ConversationId>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Json<MessagesBody>, Problem> {
-    let limit = PageLimit::messages(bodies::limit(query.limit, 100, crate::chat::PAGE_MESSAGES_MAX)?);
+    let limit =
+        PageLimit::messages(bodies::limit(query.limit, 100, crate::chat::PAGE_MESSAGES_MAX)?);
     let page = match (query.before, query.after) {
         (Some(_), Some(_)) => return Err(bodies::query("after", "excludes `before`")),
         (before, None) => node.store.before(caller.user, conversation, before, limit).await?,
@@ -374,9 +378,7 @@ async fn socket<S: Store, B: Bus>(
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX);
-    Ok(upgrade.on_upgrade(move |socket| {
-        connection.track(gateway::serve(node, socket, closing))
-    }))
+    Ok(upgrade.on_upgrade(move |socket| connection.track(gateway::serve(node, socket, closing))))
 }
 
 fn admit<S: Store, B: Bus>(node: &Node<S, B>, connection: &Connection) -> Result<(), Problem> {

@@ -209,7 +209,9 @@ impl<S: Store> Hub<S> {
                 let users = Arc::clone(&members.users);
                 match event {
                     // Under the lock, so that what is told only grows.
-                    Event::Receipt { receipt, .. } => self.tell_receipt(&mut lists, &users, receipt),
+                    Event::Receipt { receipt, .. } => {
+                        self.tell_receipt(&mut lists, &users, receipt)
+                    }
                     event => {
                         drop(lists);
                         self.deliver(&users, &event);

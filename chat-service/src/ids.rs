@@ -174,7 +174,9 @@ mod tests {
     #[test]
     fn a_name_is_refused_with_the_field_and_the_reason() {
         let long = "a".repeat(USER_BYTES_MAX + 1);
-        for (text, reason) in [("", "empty"), (long.as_str(), "33 bytes"), ("Bob", "a-z"), ("a b", "a-z")] {
+        for (text, reason) in
+            [("", "empty"), (long.as_str(), "33 bytes"), ("Bob", "a-z"), ("a b", "a-z")]
+        {
             let error = UserId::new(text).unwrap_err().to_string();
             assert!(error.starts_with("user ") && error.contains(reason), "{error}");
         }

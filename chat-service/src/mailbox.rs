@@ -27,7 +27,9 @@ pub const RECEIPTS_MAX: usize = 128;
 pub const NOTICES_MAX: usize = 32;
 
 /// Which connection. Ordered by the time of connecting, over all servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct SessionId(pub uuid::Uuid);
 

@@ -105,7 +105,8 @@ impl<S: Store, B: Bus> Node<S, B> {
         let hub = Arc::new(Hub::new(Arc::clone(&store)));
         let limiters = LimiterMemory::default();
         let limit = |name, rate: u32, per_ms, burst| {
-            let policy = Policy::single(name, AlgorithmName::TokenBucket, rate, per_ms, Some(burst));
+            let policy =
+                Policy::single(name, AlgorithmName::TokenBucket, rate, per_ms, Some(burst));
             policy.map(|policy| Arc::new(limiters.limiter(policy))).map_err(|error| {
                 Error::Unavailable { what: "make a rate limit", source: Some(Box::new(error)) }
             })
@@ -239,7 +240,10 @@ impl<S: Store, B: Bus> Node<S, B> {
 
     /// Publishes what stood unpublished, at the same place, also the last time: nobody is about to
     /// tell of it any more.
-    async fn relay_unpublished(&self, seen: &mut HashMap<ConversationId, Seq>) -> Result<(), Error> {
+    async fn relay_unpublished(
+        &self,
+        seen: &mut HashMap<ConversationId, Seq>,
+    ) -> Result<(), Error> {
         self.note_published().await?; // or what this server is busy with would crowd out the rest
         let unpublished = self.store.unpublished(RELAY_MAX).await?;
         let before = std::mem::take(seen);

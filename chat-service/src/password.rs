@@ -98,7 +98,8 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let busy = || Error::Unavailable { what: "check a password: too many at once", source: None };
+        let busy =
+            || Error::Unavailable { what: "check a password: too many at once", source: None };
         let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
         let place = tokio::time::timeout(WAIT_MAX, self.working.acquire()).await;
         let _place = place.map_err(|_| busy())?.map_err(|_| busy())?;

@@ -246,7 +246,8 @@ pub fn parse(text: &str) -> Result<ClientFrame, Error> {
         let message = error.to_string();
         // serde says "missing field `x`" and "unknown field `x`"; that is the field at fault.
         let named = message.split('`').nth(1).unwrap_or_default();
-        let known = ["client_id", "conversation", "text", "seq", "token", "credit", "messages", "id"];
+        let known =
+            ["client_id", "conversation", "text", "seq", "token", "credit", "messages", "id"];
         let field = known.into_iter().find(|known| *known == named);
         Error::invalid(field.unwrap_or("frame"), format!("is not as specified: {message}"))
     })
@@ -318,7 +319,10 @@ mod tests {
             ("", "frame"),
             ("[]", "frame"),
             (r#"{"type":"fly"}"#, "frame"),
-            (r#"{"type":"send","client_id":"0192f0c8-0000-7000-8000-000000000000","conversation":"0192f0c8-0000-7000-8000-000000000000"}"#, "text"),
+            (
+                r#"{"type":"send","client_id":"0192f0c8-0000-7000-8000-000000000000","conversation":"0192f0c8-0000-7000-8000-000000000000"}"#,
+                "text",
+            ),
             (r#"{"type":"ack","seq":1}"#, "conversation"),
             (r#"{"type":"ping","id":1,"text":"x"}"#, "text"),
         ] {

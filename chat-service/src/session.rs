@@ -98,7 +98,11 @@ impl Session {
             (None, Resume::Newest) => last,
         };
         let id = summary.conversation;
-        self.tracks.entry(id).or_insert(Track { pushed: start, known: start, own: BTreeSet::new() });
+        self.tracks.entry(id).or_insert(Track {
+            pushed: start,
+            known: start,
+            own: BTreeSet::new(),
+        });
         self.moved(id, last);
     }
 
@@ -164,7 +168,8 @@ impl Session {
         let conversation = self.behind.pop_front()?;
         self.reading = Some(conversation);
         let track = self.tracks.get(&conversation);
-        let (after, known) = track.map_or_else(Default::default, |track| (track.pushed, track.known));
+        let (after, known) =
+            track.map_or_else(Default::default, |track| (track.pushed, track.known));
         let limit = (self.credit as usize).min(CATCH_UP_PAGE).min(PAGE_MESSAGES_MAX);
         Some(Read { conversation, after, known, limit })
     }

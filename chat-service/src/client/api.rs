@@ -84,7 +84,12 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn enter(&self, user: &str, password: &str, device: &str) -> Result<String, ApiError> {
+    pub async fn enter(
+        &self,
+        user: &str,
+        password: &str,
+        device: &str,
+    ) -> Result<String, ApiError> {
         let account = json!({"user": user, "password": password});
         match self.request(Method::POST, "/v1/register", None, &account).await {
             Ok(_) | Err(ApiError::Refused { status: 409, .. }) => {}

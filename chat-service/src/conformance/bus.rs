@@ -32,11 +32,32 @@ pub trait BusFixture: Send + Sync + 'static {
 /// What every bus promises.
 pub fn bus_promises<F: BusFixture>() -> Vec<Promise<F>> {
     vec![
-        promise!(F, every_server_hears_every_event, "What one server publishes, all of them hear, itself included."),
-        promise!(F, one_publishers_events_stay_in_order, "Events about one conversation arrive in the order of publishing."),
-        promise!(F, events_arrive_as_they_were, "An event is the same on the other side, whatever it holds."),
-        promise!(F, a_slow_listener_makes_nobody_wait, "A listener that takes its time delays no publisher for long.").on_many_threads(),
-        promise!(F, what_may_be_lost_is_announced, "After a break every listener hears the events, or that there is a gap."),
+        promise!(
+            F,
+            every_server_hears_every_event,
+            "What one server publishes, all of them hear, itself included."
+        ),
+        promise!(
+            F,
+            one_publishers_events_stay_in_order,
+            "Events about one conversation arrive in the order of publishing."
+        ),
+        promise!(
+            F,
+            events_arrive_as_they_were,
+            "An event is the same on the other side, whatever it holds."
+        ),
+        promise!(
+            F,
+            a_slow_listener_makes_nobody_wait,
+            "A listener that takes its time delays no publisher for long."
+        )
+        .on_many_threads(),
+        promise!(
+            F,
+            what_may_be_lost_is_announced,
+            "After a break every listener hears the events, or that there is a gap."
+        ),
     ]
 }
 
@@ -173,7 +194,10 @@ async fn what_may_be_lost_is_announced<F: BusFixture>(fixture: Arc<F>) -> Verdic
     });
     working.await?;
     for heard in &heard {
-        let settled = || seqs(heard, id).last().is_some_and(|seq| *seq > 100) || heard.lock().contains(&Signal::Gap);
+        let settled = || {
+            seqs(heard, id).last().is_some_and(|seq| *seq > 100)
+                || heard.lock().contains(&Signal::Gap)
+        };
         eventually("listening works again", PATIENCE, || async { settled() }).await?;
         let missed = || {
             let got = seqs(heard, id);

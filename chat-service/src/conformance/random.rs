@@ -141,6 +141,8 @@ async fn compare<S: Store>(
 fn agree<T: PartialEq + std::fmt::Debug>(what: &str, actual: &T, expected: &T) -> Verdict {
     match actual == expected {
         true => Ok(()),
-        false => Err(Broken::because(format!("{what}: the model says {expected:?}, the store {actual:?}"))),
+        false => Err(Broken::because(format!(
+            "{what}: the model says {expected:?}, the store {actual:?}"
+        ))),
     }
 }

@@ -102,7 +102,8 @@ impl<S: Store> Scene<S> {
         conversation: ConversationId,
         count: usize,
     ) -> Verdict {
-        let message = |at| self.message(sender, conversation, ClientId::fresh(), &format!("{at}"), 0);
+        let message =
+            |at| self.message(sender, conversation, ClientId::fresh(), &format!("{at}"), 0);
         let messages: Vec<_> = (0..count).map(message).collect();
         for some in messages.chunks(crate::chat::APPEND_MAX) {
             let results = self.store.append(some.to_vec()).await;
@@ -163,8 +164,14 @@ impl<S: Store> Scene<S> {
             ("acknowledge", self.ack(name, "phone", id, 0).await.err()),
             ("mark as read", self.store.read(user(name), id, Seq(0)).await.err()),
             ("see receipts", self.store.receipts(user(name), id).await.err()),
-            ("add members", self.store.add_members(user(name), id, vec![user(name)], 0).await.err()),
-            ("remove members", self.store.remove_member(user(name), id, user("ann"), 0).await.err()),
+            (
+                "add members",
+                self.store.add_members(user(name), id, vec![user(name)], 0).await.err(),
+            ),
+            (
+                "remove members",
+                self.store.remove_member(user(name), id, user("ann"), 0).await.err(),
+            ),
         ];
         for (what, error) in attempts {
             ensure!(

@@ -40,7 +40,8 @@ pub(super) async fn open<S: Store, B: Bus>(
     mut socket: WebSocket,
     closing: &CancellationToken,
 ) -> Option<Connection<S, B>> {
-    let hello = tokio::time::timeout(Duration::from_millis(HELLO_MS_MAX), hello(&node, &mut socket));
+    let hello =
+        tokio::time::timeout(Duration::from_millis(HELLO_MS_MAX), hello(&node, &mut socket));
     let hello = tokio::select! {
         () = closing.cancelled() => Err(End::Close(CloseCode::GoingAway)),
         hello = hello => hello.unwrap_or(Err(End::Close(CloseCode::BadHello))),
@@ -63,10 +64,7 @@ pub(super) async fn open<S: Store, B: Bus>(
     }
 }
 
-async fn hello<S: Store, B: Bus>(
-    node: &Node<S, B>,
-    socket: &mut WebSocket,
-) -> Result<Hello, End> {
+async fn hello<S: Store, B: Bus>(node: &Node<S, B>, socket: &mut WebSocket) -> Result<Hello, End> {
     let text = loop {
         match socket.next().await {
             Some(Ok(WsMessage::Text(text))) => break text,
@@ -138,8 +136,7 @@ async fn welcome<S: Store, B: Bus>(
 ) -> Result<(), End> {
     let epoch = connection.node.store.identity().epoch;
     let reset = hello.epoch.is_some_and(|known| known != epoch);
-    let cursors: Vec<Cursor> =
-        if hello.epoch == Some(epoch) { hello.cursors } else { Vec::new() };
+    let cursors: Vec<Cursor> = if hello.epoch == Some(epoch) { hello.cursors } else { Vec::new() };
     let Claims { user, device, .. } = hello.claims;
     let silence_ms_max = connection.node.settings.silence_ms;
     let welcome = ServerFrame::Welcome {

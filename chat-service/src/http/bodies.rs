@@ -180,7 +180,8 @@ pub(super) fn users(names: &[String]) -> Result<Vec<UserId>, Problem> {
         return Err(Problem::invalid("/members", detail));
     }
     let user = |(at, name): (usize, &String)| {
-        UserId::new(name).map_err(|error| Problem::invalid(format!("/members/{at}"), error.to_string()))
+        UserId::new(name)
+            .map_err(|error| Problem::invalid(format!("/members/{at}"), error.to_string()))
     };
     names.iter().enumerate().map(user).collect()
 }

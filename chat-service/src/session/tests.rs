@@ -72,7 +72,9 @@ impl World {
                 let message = message(self.ids[at], self.logs[at].len() as u64 + 1);
                 self.logs[at].push(Arc::clone(&message));
                 match how {
-                    0 if self.session.live(&Live::new(Arc::clone(&message), None)) == Verdict::Push => {
+                    0 if self.session.live(&Live::new(Arc::clone(&message), None))
+                        == Verdict::Push =>
+                    {
                         self.push(&message);
                     }
                     1 => self.session.moved(self.ids[at], message.seq),

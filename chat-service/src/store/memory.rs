@@ -328,9 +328,8 @@ impl Store for Memory {
         cursors: Vec<(ConversationId, Seq)>,
     ) -> Vec<Result<Moved, Error>> {
         let mut state = self.state.lock();
-        let mut acknowledge = |(id, seq)| {
-            state.conversation(id).and_then(|log| log.acknowledge(&user, &device, seq))
-        };
+        let mut acknowledge =
+            |(id, seq)| state.conversation(id).and_then(|log| log.acknowledge(&user, &device, seq));
         cursors.into_iter().map(&mut acknowledge).collect()
     }
 

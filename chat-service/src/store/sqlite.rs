@@ -188,8 +188,11 @@ fn push(
         Ok((seq_of(row, 0)?, unsigned(row, 1)?))
     });
     let Some((seq, members_version)) = taken.optional()? else { return Ok(None) };
-    tx.prepare_cached(include_str!("sqlite/count_own.sql"))?
-        .execute(params![blob(id), sender.as_str(), seq.0 as i64])?;
+    tx.prepare_cached(include_str!("sqlite/count_own.sql"))?.execute(params![
+        blob(id),
+        sender.as_str(),
+        seq.0 as i64
+    ])?;
     let (kind, text) = match content {
         Content::Text(text) => (0, &**text),
         Content::Joined(user) => (1, user.as_str()),
@@ -245,8 +248,11 @@ fn acknowledge(
     ])?;
     let changed = seq > before.delivered;
     if changed {
-        tx.prepare_cached(include_str!("sqlite/move_delivered.sql"))?
-            .execute(params![blob(&id), user.as_str(), seq.0 as i64])?;
+        tx.prepare_cached(include_str!("sqlite/move_delivered.sql"))?.execute(params![
+            blob(&id),
+            user.as_str(),
+            seq.0 as i64
+        ])?;
     }
     let (delivered, read) = (seq.max(before.delivered), before.read);
     let receipt = Receipt { conversation: id, user: user.clone(), delivered, read };
@@ -264,8 +270,12 @@ fn read(tx: &Connection, user: &UserId, id: ConversationId, seq: Seq) -> Result<
             true => before.sent,
             false => before.sent_up_to_read + own_between(tx, user, &id, &before, seq)?,
         };
-        tx.prepare_cached(include_str!("sqlite/move_read.sql"))?
-            .execute(params![blob(&id), user.as_str(), seq.0 as i64, own as i64])?;
+        tx.prepare_cached(include_str!("sqlite/move_read.sql"))?.execute(params![
+            blob(&id),
+            user.as_str(),
+            seq.0 as i64,
+            own as i64
+        ])?;
     }
     let (read, delivered) = (seq.max(before.read), before.delivered.max(seq.max(before.read)));
     let receipt = Receipt { conversation: id, user: user.clone(), delivered, read };
@@ -396,7 +406,8 @@ impl Store for Sqlite {
         member: UserId,
         now_ms: u64,
     ) -> Result<Changed, Error> {
-        let removing = move |tx: &Connection| members::remove(tx, &by, conversation, &member, now_ms);
+        let removing =
+            move |tx: &Connection| members::remove(tx, &by, conversation, &member, now_ms);
         self.writer.call(removing).await
     }
 

@@ -144,7 +144,14 @@ impl Group {
         }
     }
 
-    fn push(&mut self, sender: UserId, client_id: ClientId, content: Content, at_ms: u64, seq: u64) {
+    fn push(
+        &mut self,
+        sender: UserId,
+        client_id: ClientId,
+        content: Content,
+        at_ms: u64,
+        seq: u64,
+    ) {
         let (conversation, seq) = (self.id.expect("set when created"), Seq(seq));
         for (user, member) in &mut self.members {
             member.counted_up += u64::from(*user != sender);
@@ -173,8 +180,14 @@ impl Naive {
     }
 
     /// The conversation, for one who may know of it.
-    fn group<'a>(&self, state: &'a mut State, id: ConversationId, user: &UserId) -> Result<&'a mut Group, Error> {
-        let group = state.groups.iter_mut().find(|group| group.id == Some(id)).ok_or_else(unknown)?;
+    fn group<'a>(
+        &self,
+        state: &'a mut State,
+        id: ConversationId,
+        user: &UserId,
+    ) -> Result<&'a mut Group, Error> {
+        let group =
+            state.groups.iter_mut().find(|group| group.id == Some(id)).ok_or_else(unknown)?;
         match group.members.contains_key(user) {
             true => Ok(group),
             false if self.has(Bug::TellsStrangersFromUnknown) => {
@@ -184,7 +197,12 @@ impl Naive {
         }
     }
 
-    fn readable<'a>(&self, state: &'a mut State, id: ConversationId, user: &UserId) -> Result<(&'a Group, u64), Error> {
+    fn readable<'a>(
+        &self,
+        state: &'a mut State,
+        id: ConversationId,
+        user: &UserId,
+    ) -> Result<(&'a Group, u64), Error> {
         let anybody = self.has(Bug::StrangersMayRead);
         let former = self.has(Bug::RemovedMembersKeepReading);
         if let Some(group) = state.groups.iter().position(|group| group.id == Some(id)) {
@@ -239,7 +257,8 @@ impl Naive {
         if self.has(Bug::IgnoresClientIds) {
             return None;
         }
-        let mut all = state.groups.iter().flat_map(|group| group.log.iter().map(move |m| (group, m)));
+        let mut all =
+            state.groups.iter().flat_map(|group| group.log.iter().map(move |m| (group, m)));
         let (group, there) =
             all.find(|(_, m)| m.sender == new.sender && m.client_id == new.client_id)?;
         if self.has(Bug::ForgetsClientIdsAfterTwoMinutes) && new.now_ms > there.at_ms + 120_000 {
@@ -258,10 +277,19 @@ impl Naive {
         Some(Ok(Appended { seq, at_ms, duplicate: true, members_version }))
     }
 
-    fn write(&self, state: &mut State, new: NewMessage, next: Option<u64>) -> Result<Appended, Error> {
+    fn write(
+        &self,
+        state: &mut State,
+        new: NewMessage,
+        next: Option<u64>,
+    ) -> Result<Appended, Error> {
         let shared = state.last + 1;
         let group = match self.has(Bug::StrangersMayWrite) {
-            true => state.groups.iter_mut().find(|g| g.id == Some(new.conversation)).ok_or_else(unknown)?,
+            true => state
+                .groups
+                .iter_mut()
+                .find(|g| g.id == Some(new.conversation))
+                .ok_or_else(unknown)?,
             false => self.group(state, new.conversation, &new.sender)?,
         };
         let seq = match self.has(Bug::OneSequenceForAllConversations) {
@@ -317,14 +345,22 @@ impl Naive {
     }
 
     fn add(&self, group: &mut Group, by: &UserId, users: Vec<UserId>, now_ms: u64) -> bool {
-        let mut new: Vec<UserId> = users.into_iter().filter(|u| !group.members.contains_key(u)).collect();
+        let mut new: Vec<UserId> =
+            users.into_iter().filter(|u| !group.members.contains_key(u)).collect();
         new.dedup();
         for user in &new {
             let last = group.last();
-            let member = Member { visible_after: last, delivered: last, read: last, ..Member::default() };
+            let member =
+                Member { visible_after: last, delivered: last, read: last, ..Member::default() };
             group.members.insert(user.clone(), member);
             group.former.retain(|former| former != user);
-            group.push(by.clone(), ClientId::fresh(), Content::Joined(user.clone()), now_ms, last + 1);
+            group.push(
+                by.clone(),
+                ClientId::fresh(),
+                Content::Joined(user.clone()),
+                now_ms,
+                last + 1,
+            );
         }
         if !new.is_empty() {
             self.changed_members(group);
@@ -396,7 +432,9 @@ impl Store for Naive {
         let one_way = self.has(Bug::OneDirectionPerPair);
         let there = state.groups.iter().find(|group| {
             let both = group.members.contains_key(&by) && group.members.contains_key(&with);
-            group.admin.is_none() && both && (!one_way || group.title.as_deref() == Some(by.as_str()))
+            group.admin.is_none()
+                && both
+                && (!one_way || group.title.as_deref() == Some(by.as_str()))
         });
         if let Some(there) = there {
             return Ok(there.changed(false));
@@ -411,7 +449,8 @@ impl Store for Naive {
     async fn create_group(&self, group: NewGroup) -> Result<Changed, Error> {
         group.check()?;
         let mut state = self.lock();
-        if let Some(there) = state.groups.iter().find(|there| there.id == Some(group.conversation)) {
+        if let Some(there) = state.groups.iter().find(|there| there.id == Some(group.conversation))
+        {
             return match there.admin == Some(group.by) {
                 true => Ok(there.changed(false)),
                 false => Err(Error::Conflict { field: "conversation", reason: "is another's" }),
@@ -473,13 +512,15 @@ impl Store for Naive {
     async fn members(&self, conversation: ConversationId) -> Result<Members, Error> {
         let state = self.lock();
         let group = state.groups.iter().find(|group| group.id == Some(conversation));
-        let users: Option<Arc<[UserId]>> = group.map(|group| group.members.keys().cloned().collect());
+        let users: Option<Arc<[UserId]>> =
+            group.map(|group| group.members.keys().cloned().collect());
         let version = group.map_or(0, |group| group.version);
         Ok(Members { version, users: users.unwrap_or_else(|| Arc::new([])) })
     }
 
     async fn append(&self, messages: Vec<NewMessage>) -> Vec<Result<Appended, Error>> {
-        if self.has(Bug::OneBadMessageFailsTheBatch) && messages.iter().any(|m| m.check().is_err()) {
+        if self.has(Bug::OneBadMessageFailsTheBatch) && messages.iter().any(|m| m.check().is_err())
+        {
             let failed = |_: NewMessage| Err(Error::invalid("text", "somewhere in the batch"));
             return messages.into_iter().map(failed).collect();
         }
@@ -547,7 +588,12 @@ impl Store for Naive {
         cursors.into_iter().map(one).collect()
     }
 
-    async fn read(&self, user: UserId, conversation: ConversationId, seq: Seq) -> Result<Moved, Error> {
+    async fn read(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+        seq: Seq,
+    ) -> Result<Moved, Error> {
         self.move_to(&user, conversation, seq, |member| {
             member.read = self.grown(member.read, seq);
             member.counted_up = 0;
@@ -557,7 +603,11 @@ impl Store for Naive {
         })
     }
 
-    async fn receipts(&self, user: UserId, conversation: ConversationId) -> Result<Vec<Receipt>, Error> {
+    async fn receipts(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+    ) -> Result<Vec<Receipt>, Error> {
         let mut state = self.lock();
         let group = self.group(&mut state, conversation, &user)?;
         let mut receipts: Vec<_> = group.members.keys().map(|user| group.receipt(user)).collect();
@@ -578,7 +628,8 @@ impl Store for Naive {
             device
         };
         let state = self.lock();
-        let mut mine: Vec<&Group> = state.groups.iter().filter(|g| g.members.contains_key(&user) && g.id > after).collect();
+        let mut mine: Vec<&Group> =
+            state.groups.iter().filter(|g| g.members.contains_key(&user) && g.id > after).collect();
         mine.sort_by_key(|group| group.id);
         let has_more = mine.len() > limit;
         let summary = |group: &&Group| {

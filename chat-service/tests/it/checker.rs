@@ -90,7 +90,11 @@ impl Device {
 impl World {
     fn new(bug: Option<Bug>, seed: u64) -> Self {
         let device = |(user, device): (&str, &str)| Device {
-            history: DeviceHistory { user: user.to_owned(), device: device.to_owned(), events: vec![] },
+            history: DeviceHistory {
+                user: user.to_owned(),
+                device: device.to_owned(),
+                events: vec![],
+            },
             cursor: 0,
             acked: 0,
             read: 0,
@@ -126,7 +130,12 @@ impl World {
         }
         let sender = self.devices[at].history.user.clone();
         let text = if self.now(Bug::ChangesAText) { "changed".to_owned() } else { text.to_owned() };
-        self.log.push(Logged { seq, sender: sender.clone(), client_id: client_id.to_owned(), text });
+        self.log.push(Logged {
+            seq,
+            sender: sender.clone(),
+            client_id: client_id.to_owned(),
+            text,
+        });
         for device in &mut self.devices {
             device.counted_up += u64::from(device.history.user != sender);
         }
@@ -146,13 +155,15 @@ impl World {
         let swaps = self.now(Bug::AppendsASendersMessagesOutOfOrder);
         if swaps {
             self.written += 1;
-            let (client_id, text) = (format!("id{}", self.written), format!("text {}", self.written));
+            let (client_id, text) =
+                (format!("id{}", self.written), format!("text {}", self.written));
             self.devices[at].unsent.push((client_id, text));
         }
         let device = &mut self.devices[at];
         let mut batch = device.unsent.clone();
         for (client_id, text) in &batch {
-            let (conversation, client_id, text) = (ROOM.to_owned(), client_id.clone(), text.clone());
+            let (conversation, client_id, text) =
+                (ROOM.to_owned(), client_id.clone(), text.clone());
             device.log(Event::Sending { conversation, client_id, text });
         }
         if swaps {
@@ -187,7 +198,10 @@ impl World {
     fn push(&mut self, at: usize) {
         let cursor = self.devices[at].cursor;
         let mut from = cursor;
-        if self.is_anothers(at, cursor) && self.log.len() as u64 > cursor + 2 && self.now(Bug::SkipsAPush) {
+        if self.is_anothers(at, cursor)
+            && self.log.len() as u64 > cursor + 2
+            && self.now(Bug::SkipsAPush)
+        {
             from += 1;
         }
         let Some(mut logged) = self.log.get(from as usize).cloned() else { return };
@@ -228,7 +242,8 @@ impl World {
     /// One device is told how far the user of another is.
     fn receipt(&mut self, to: usize, of: usize) {
         let user = self.devices[of].history.user.clone();
-        let of_user = || self.devices.iter().filter(|d| d.history.user == user && d.cursor != u64::MAX);
+        let of_user =
+            || self.devices.iter().filter(|d| d.history.user == user && d.cursor != u64::MAX);
         let read = of_user().map(|device| device.read).max().unwrap_or_default();
         let delivered = of_user().map(|device| device.acked).max().unwrap_or_default().max(read);
         let pushed = of_user().map(|device| device.cursor).max().unwrap_or_default();
@@ -261,7 +276,8 @@ impl World {
         self.devices[at].log(Event::Connected { cursors });
         let user = self.devices[at].history.user.clone();
         let read = self.devices.iter().filter(|d| d.history.user == user).map(|d| d.read).max();
-        let (last, read) = (self.log.last().map_or(0, |logged| logged.seq), read.unwrap_or_default());
+        let (last, read) =
+            (self.log.last().map_or(0, |logged| logged.seq), read.unwrap_or_default());
         let after = self.log.iter().filter(|logged| logged.seq > read);
         let all = after.clone().count() as u64;
         let mut unread = after.filter(|logged| logged.sender != user).count() as u64;
@@ -278,7 +294,10 @@ impl World {
             self.push(at);
         }
         let next = self.devices[at].cursor;
-        if self.is_anothers(at, next) && self.log.len() as u64 > next + 2 && self.now(Bug::ResumesAfterAGap) {
+        if self.is_anothers(at, next)
+            && self.log.len() as u64 > next + 2
+            && self.now(Bug::ResumesAfterAGap)
+        {
             self.devices[at].cursor += 1;
             self.push(at);
         }
@@ -337,6 +356,9 @@ fn every_seeded_wrong_server_is_caught_by_the_property_it_breaks() {
             caught += u32::from(was_made && check(&history).iter().any(|a| a.property == property));
         }
         assert!(made > 5, "{bug:?} was made in {made} of 20 histories only");
-        assert_eq!(caught, made, "{bug:?} was made {made} times and caught by {property:?} {caught} times");
+        assert_eq!(
+            caught, made,
+            "{bug:?} was made {made} times and caught by {property:?} {caught} times"
+        );
     }
 }

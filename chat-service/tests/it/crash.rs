@@ -36,7 +36,8 @@ async fn a_killed_server_loses_nothing_it_acknowledged() {
     }
     let mut devices = Vec::new();
     for part in playing {
-        devices.push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
+        devices
+            .push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
     }
     let again = connections(&devices);
     assert!(again > KILLS, "the kills came when nobody was connected");

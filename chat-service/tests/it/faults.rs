@@ -39,7 +39,8 @@ async fn cuts_half_open_sockets_and_lost_answers_lose_and_repeat_nothing() {
     }
     let mut devices = Vec::new();
     for part in playing {
-        devices.push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
+        devices
+            .push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
     }
     judge(&server.api(), &cast.token, cast.conversation, devices).await;
 }
@@ -66,12 +67,17 @@ async fn a_stalled_client_is_closed_as_slow_and_the_others_do_not_notice() {
     let writer = tokio::spawn(async move {
         for chunk in 0..total / 20 {
             let frames: Vec<_> = (0..20)
-                .map(|_| ClientFrame::Send { client_id: ClientId::fresh(), conversation: group, text: Arc::clone(&text) })
+                .map(|_| ClientFrame::Send {
+                    client_id: ClientId::fresh(),
+                    conversation: group,
+                    text: Arc::clone(&text),
+                })
                 .collect();
             writing.send_all(&frames).await.unwrap();
             let mut sent = 0;
             while sent < 20 {
-                next_where(&mut writing, |f| matches!(f, ServerFrame::Sent { .. }).then_some(())).await;
+                next_where(&mut writing, |f| matches!(f, ServerFrame::Sent { .. }).then_some(()))
+                    .await;
                 sent += 1;
             }
             let _ = chunk;

@@ -6,7 +6,13 @@ use serde_json::{Value, json};
 
 use crate::support::{PASSWORD, Person, Server};
 
-async fn refused(api: &Api, method: Method, path: &str, token: Option<&str>, body: Value) -> (u16, String) {
+async fn refused(
+    api: &Api,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+    body: Value,
+) -> (u16, String) {
     match api.request(method.clone(), path, token, &body).await {
         Err(ApiError::Refused { status, detail }) => (status, detail),
         other => panic!("{method} {path} {body}: {other:?}"),
@@ -22,26 +28,110 @@ async fn bad_bodies_are_refused_by_field() {
     let id = chat_service::ConversationId::fresh();
     let long = "x".repeat(200);
     for (method, path, token, body, status, field) in [
-        (Method::POST, "/v1/register", None, json!({"user": "Al ice", "password": PASSWORD}), 422, "user"),
-        (Method::POST, "/v1/register", None, json!({"user": "carol", "password": "short"}), 422, "password"),
+        (
+            Method::POST,
+            "/v1/register",
+            None,
+            json!({"user": "Al ice", "password": PASSWORD}),
+            422,
+            "user",
+        ),
+        (
+            Method::POST,
+            "/v1/register",
+            None,
+            json!({"user": "carol", "password": "short"}),
+            422,
+            "password",
+        ),
         (Method::POST, "/v1/register", None, json!({"user": "carol"}), 422, "password"),
-        (Method::POST, "/v1/register", None, json!({"user": "alice", "password": PASSWORD}), 409, "user"),
-        (Method::POST, "/v1/login", None, json!({"user": "alice", "password": "wrong wrong", "device": "x"}), 401, "password"),
-        (Method::POST, "/v1/login", None, json!({"user": "nobody", "password": PASSWORD, "device": "x"}), 401, "password"),
-        (Method::POST, "/v1/login", None, json!({"user": "alice", "password": PASSWORD, "device": ""}), 422, "device"),
+        (
+            Method::POST,
+            "/v1/register",
+            None,
+            json!({"user": "alice", "password": PASSWORD}),
+            409,
+            "user",
+        ),
+        (
+            Method::POST,
+            "/v1/login",
+            None,
+            json!({"user": "alice", "password": "wrong wrong", "device": "x"}),
+            401,
+            "password",
+        ),
+        (
+            Method::POST,
+            "/v1/login",
+            None,
+            json!({"user": "nobody", "password": PASSWORD, "device": "x"}),
+            401,
+            "password",
+        ),
+        (
+            Method::POST,
+            "/v1/login",
+            None,
+            json!({"user": "alice", "password": PASSWORD, "device": ""}),
+            422,
+            "device",
+        ),
         (Method::POST, "/v1/conversations", token, json!({"with": "alice"}), 422, "with"),
         (Method::POST, "/v1/conversations", token, json!({"with": "nobody"}), 404, "with"),
         (Method::POST, "/v1/conversations", token, json!({"with": "A"}), 422, "with"),
-        (Method::PUT, &format!("/v1/conversations/{id}"), token, json!({"title": ""}), 422, "title"),
-        (Method::PUT, &format!("/v1/conversations/{id}"), token, json!({"title": long}), 422, "title"),
-        (Method::PUT, &format!("/v1/conversations/{id}"), token, json!({"title": "t", "members": ["ok", "N"]}), 422, "members/1"),
-        (Method::PUT, &format!("/v1/conversations/{id}"), token, json!({"title": "t", "members": ["ghost"]}), 404, "members"),
+        (
+            Method::PUT,
+            &format!("/v1/conversations/{id}"),
+            token,
+            json!({"title": ""}),
+            422,
+            "title",
+        ),
+        (
+            Method::PUT,
+            &format!("/v1/conversations/{id}"),
+            token,
+            json!({"title": long}),
+            422,
+            "title",
+        ),
+        (
+            Method::PUT,
+            &format!("/v1/conversations/{id}"),
+            token,
+            json!({"title": "t", "members": ["ok", "N"]}),
+            422,
+            "members/1",
+        ),
+        (
+            Method::PUT,
+            &format!("/v1/conversations/{id}"),
+            token,
+            json!({"title": "t", "members": ["ghost"]}),
+            404,
+            "members",
+        ),
         (Method::PUT, "/v1/conversations/7", token, json!({"title": "t"}), 400, ""),
         (Method::GET, "/v1/conversations?limit=0", token, Value::Null, 400, "limit"),
         (Method::GET, "/v1/conversations?limit=101", token, Value::Null, 400, "limit"),
         (Method::GET, "/v1/conversations?after=x", token, Value::Null, 400, "after"),
-        (Method::GET, &format!("/v1/conversations/{id}/messages?before=-1"), token, Value::Null, 400, "before"),
-        (Method::GET, &format!("/v1/conversations/{id}/messages?before=1&after=1"), token, Value::Null, 400, "after"),
+        (
+            Method::GET,
+            &format!("/v1/conversations/{id}/messages?before=-1"),
+            token,
+            Value::Null,
+            400,
+            "before",
+        ),
+        (
+            Method::GET,
+            &format!("/v1/conversations/{id}/messages?before=1&after=1"),
+            token,
+            Value::Null,
+            400,
+            "after",
+        ),
         (Method::DELETE, "/v1/devices/none", token, Value::Null, 404, "device"),
         (Method::GET, "/v1/socket", None, Value::Null, 400, ""),
     ] {
@@ -70,7 +160,8 @@ async fn nobody_reads_or_changes_what_is_not_theirs() {
             (Method::POST, format!("{at}/members"), json!({"members": ["eve"]})),
             (Method::DELETE, format!("{at}/members/bob"), Value::Null),
         ] {
-            let (status, _) = refused(&api, method.clone(), &path, Some(&eve.token), body.clone()).await;
+            let (status, _) =
+                refused(&api, method.clone(), &path, Some(&eve.token), body.clone()).await;
             assert_eq!(status, 404, "eve: {method} {path}");
             let (status, _) = refused(&api, method, &path, None, body).await;
             assert_eq!(status, 401, "without a token: {path}");
@@ -99,8 +190,14 @@ async fn creating_a_group_twice_is_once_and_members_come_and_go() {
     assert_eq!(listed["members"].as_array().unwrap().len(), 2, "{listed}");
     let removed = api.request(Method::DELETE, &format!("{members}/bob"), token, &Value::Null).await;
     assert_eq!(removed.unwrap(), Value::Null);
-    let messages = api.request(Method::GET, &format!("{path}/messages"), token, &Value::Null).await.unwrap();
-    let kinds: Vec<_> = messages["messages"].as_array().unwrap().iter().map(|m| (&m["joined"], &m["left"])).collect();
+    let messages =
+        api.request(Method::GET, &format!("{path}/messages"), token, &Value::Null).await.unwrap();
+    let kinds: Vec<_> = messages["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (&m["joined"], &m["left"]))
+        .collect();
     assert_eq!(kinds, [(&json!("bob"), &Value::Null), (&Value::Null, &json!("bob"))]);
 }
 
@@ -114,6 +211,7 @@ async fn a_removed_device_is_out_at_once() {
     let token = Some(laptop.token.as_str());
     api.request(Method::DELETE, "/v1/devices/phone", token, &Value::Null).await.unwrap();
     assert_eq!(crate::support::code(&crate::support::end(&mut socket).await), 4401);
-    let (status, _) = refused(&api, Method::GET, "/v1/devices", Some(&phone.token), Value::Null).await;
+    let (status, _) =
+        refused(&api, Method::GET, "/v1/devices", Some(&phone.token), Value::Null).await;
     assert_eq!(status, 401);
 }

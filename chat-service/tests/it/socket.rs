@@ -80,11 +80,35 @@ async fn a_wrong_frame_is_answered_by_field_and_the_connection_goes_on() {
         ("nonsense".to_owned(), "invalid", "frame"),
         (r#"{"type":"ack"}"#.to_owned(), "invalid", "conversation"),
         (format!(r#"{{"type":"ack","conversation":"{conversation}","seq":99}}"#), "invalid", "seq"),
-        (format!(r#"{{"type":"read","conversation":"{conversation}","seq":99}}"#), "invalid", "seq"),
-        (format!(r#"{{"type":"ack","conversation":"{unknown}","seq":0}}"#), "not-found", "conversation"),
-        (format!(r#"{{"type":"send","client_id":"{id}","conversation":"{unknown}","text":"x"}}"#), "not-found", "conversation"),
-        (format!(r#"{{"type":"send","client_id":"{id}","conversation":"{conversation}","text":""}}"#), "invalid", "text"),
-        (format!(r#"{{"type":"history","id":1,"conversation":"{unknown}"}}"#), "not-found", "conversation"),
+        (
+            format!(r#"{{"type":"read","conversation":"{conversation}","seq":99}}"#),
+            "invalid",
+            "seq",
+        ),
+        (
+            format!(r#"{{"type":"ack","conversation":"{unknown}","seq":0}}"#),
+            "not-found",
+            "conversation",
+        ),
+        (
+            format!(
+                r#"{{"type":"send","client_id":"{id}","conversation":"{unknown}","text":"x"}}"#
+            ),
+            "not-found",
+            "conversation",
+        ),
+        (
+            format!(
+                r#"{{"type":"send","client_id":"{id}","conversation":"{conversation}","text":""}}"#
+            ),
+            "invalid",
+            "text",
+        ),
+        (
+            format!(r#"{{"type":"history","id":1,"conversation":"{unknown}"}}"#),
+            "not-found",
+            "conversation",
+        ),
         (format!(r#"{{"type":"watch","conversation":"{unknown}"}}"#), "not-found", "conversation"),
     ] {
         socket.send_text(&text).await.unwrap();
@@ -162,9 +186,14 @@ async fn resuming_at_the_newest_reads_history_backwards_on_demand() {
     let mut before = None;
     let mut all = Vec::new();
     for id in 0.. {
-        socket.send(&ClientFrame::History { id, conversation, before, limit: Some(100) }).await.unwrap();
+        socket
+            .send(&ClientFrame::History { id, conversation, before, limit: Some(100) })
+            .await
+            .unwrap();
         let (messages, has_more) = next_where(&mut socket, |frame| match frame {
-            ServerFrame::Page { id: of, messages, has_more, .. } if of == id => Some((messages, has_more)),
+            ServerFrame::Page { id: of, messages, has_more, .. } if of == id => {
+                Some((messages, has_more))
+            }
             _ => None,
         })
         .await;
@@ -236,7 +265,8 @@ async fn an_expired_token_is_refused_and_a_live_connection_ends_with_its_token()
 #[tokio::test]
 async fn who_says_nothing_is_closed_and_who_sends_too_fast_is_told_to_wait() {
     let (store, bus) = (Arc::new(Memory::default()), Arc::new(Local::default()));
-    let settings = NodeSettings { silence_ms: 300, sends_per_second: 1, send_burst: 5, ..settings() };
+    let settings =
+        NodeSettings { silence_ms: 300, sends_per_second: 1, send_burst: 5, ..settings() };
     let server = Server::start_with(store, bus, settings, Clock::system()).await;
     let (_alice, _bob, conversation, mut socket) = written(&server, 5).await;
     socket.send(&send(conversation, "one too many")).await.unwrap();
@@ -255,8 +285,11 @@ async fn a_removed_member_hears_it_and_nothing_after_it() {
     let mut bobs = bob.connect(&server.base, 100).await;
     next_where(&mut bobs, |f| (f == ServerFrame::CaughtUp).then_some(())).await;
     let path = format!("/v1/conversations/{group}/members/bob");
-    api.request(hyper::Method::DELETE, &path, Some(&alice.token), &serde_json::Value::Null).await.unwrap();
-    next_where(&mut bobs, |f| (f == ServerFrame::Removed { conversation: group }).then_some(())).await;
+    api.request(hyper::Method::DELETE, &path, Some(&alice.token), &serde_json::Value::Null)
+        .await
+        .unwrap();
+    next_where(&mut bobs, |f| (f == ServerFrame::Removed { conversation: group }).then_some(()))
+        .await;
     alices.send(&send(group, "without bob")).await.unwrap();
     next_where(&mut alices, |f| matches!(f, ServerFrame::Sent { .. }).then_some(())).await;
     bobs.send(&send(group, "still here?")).await.unwrap();

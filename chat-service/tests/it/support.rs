@@ -168,7 +168,11 @@ impl Part {
         all_sent && witness.device.cursor(self.group) >= Seq(self.total)
     }
 
-    async fn connection(&mut self, witness: &mut Witness, written: &mut usize) -> Result<(), Ended> {
+    async fn connection(
+        &mut self,
+        witness: &mut Witness,
+        written: &mut usize,
+    ) -> Result<(), Ended> {
         let base = self.base.borrow_and_update().clone();
         let (hello, unsent) = witness.begin(Resume::Missed);
         let connecting = tokio::time::timeout(MUTE_MAX, Socket::connect(&base, &hello));
@@ -238,7 +242,12 @@ pub(crate) struct Cast {
     pub(crate) token: String,
 }
 
-pub(crate) async fn cast(api: &Api, base: watch::Receiver<String>, messages: usize, pause_ms: u64) -> Cast {
+pub(crate) async fn cast(
+    api: &Api,
+    base: watch::Receiver<String>,
+    messages: usize,
+    pause_ms: u64,
+) -> Cast {
     let mut parts = Vec::new();
     let devices = [("alice", "laptop"), ("alice", "phone"), ("bob", "phone")];
     let mut tokens = Vec::new();
@@ -262,7 +271,12 @@ pub(crate) async fn cast(api: &Api, base: watch::Receiver<String>, messages: usi
 }
 
 /// Judges what the parts saw.
-pub(crate) async fn judge(api: &Api, cast_token: &str, conversation: ConversationId, devices: Vec<DeviceHistory>) -> usize {
+pub(crate) async fn judge(
+    api: &Api,
+    cast_token: &str,
+    conversation: ConversationId,
+    devices: Vec<DeviceHistory>,
+) -> usize {
     let log = read_log(api, cast_token, conversation).await;
     let messages = log.len();
     let members = vec!["alice".to_owned(), "bob".to_owned()];

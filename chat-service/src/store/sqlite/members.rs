@@ -37,7 +37,11 @@ pub(super) fn devices(conn: &Connection, user: &UserId) -> Result<Vec<Device>, E
     Ok(devices)
 }
 
-pub(super) fn remove_device(tx: &Connection, user: &UserId, device: &DeviceId) -> Result<(), Error> {
+pub(super) fn remove_device(
+    tx: &Connection,
+    user: &UserId,
+    device: &DeviceId,
+) -> Result<(), Error> {
     let keys = [user.as_str(), device.as_str()];
     let removed = tx.execute("DELETE FROM devices WHERE user = ?1 AND device = ?2", keys)?;
     if removed == 0 {
@@ -82,8 +86,11 @@ fn insert_member(
     user: &UserId,
     visible_after: Seq,
 ) -> Result<(), Error> {
-    tx.prepare_cached(include_str!("insert_member.sql"))?
-        .execute(params![blob(id), user.as_str(), visible_after.0 as i64])?;
+    tx.prepare_cached(include_str!("insert_member.sql"))?.execute(params![
+        blob(id),
+        user.as_str(),
+        visible_after.0 as i64
+    ])?;
     tx.prepare_cached("UPDATE conversations SET member_count = member_count + 1 WHERE id = ?1")?
         .execute([blob(id)])?;
     tx.prepare_cached("UPDATE accounts SET conversations = conversations + 1 WHERE user = ?1")?
@@ -215,7 +222,10 @@ pub(super) fn remove(
     let keys = params![blob(&id), member.as_str()];
     tx.execute("DELETE FROM members WHERE conversation = ?1 AND user = ?2", keys)?;
     tx.execute("DELETE FROM cursors WHERE conversation = ?1 AND user = ?2", keys)?;
-    tx.execute("UPDATE conversations SET member_count = member_count - 1 WHERE id = ?1", [blob(&id)])?;
+    tx.execute(
+        "UPDATE conversations SET member_count = member_count - 1 WHERE id = ?1",
+        [blob(&id)],
+    )?;
     let left = "UPDATE accounts SET conversations = conversations - 1 WHERE user = ?1";
     tx.execute(left, [member.as_str()])?;
     change_version(tx, &id)?;
