@@ -12,6 +12,7 @@
 //! - a listener that is attached never makes a publisher wait
 
 pub mod local;
+pub mod redis;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The chat service: settings, store, bus, serve. And three ways to look at it: the demonstration
-//! (`demo`), a terminal client (`chat`), and a device that speaks lines of JSON (`device`).
+//! The chat service: settings, store, bus, serve. And two ways to look at it: the demonstration
+//! (`demo`) and a terminal client (`chat`).
 
 mod demo;
 mod terminal;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use chat_service::bus::Bus;
 use chat_service::bus::local::Local;
+use chat_service::bus::redis::RedisBus;
 use chat_service::store::memory::Memory;
 use chat_service::store::sqlite::Sqlite;
 use chat_service::{Node, NodeSettings, Store, http};
@@ -34,7 +35,7 @@ enum Command {
 struct Settings {
     #[command(flatten)]
     server: ServerSettings,
-    /// Where the logs are kept: memory: | sqlite:PATH | postgres://...
+    /// Where the logs are kept: memory: | sqlite:PATH
     #[arg(long, env = "CHAT_STORE", default_value = "sqlite:chat.db", value_name = "URL")]
     store: StoreUrl,
     /// How servers tell each other: local: (one server) | redis://...
@@ -78,7 +79,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 async fn on_store<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
     match settings.bus.as_str() {
         "local:" => on_bus(store, Local::default(), settings).await,
-        other => anyhow::bail!("--bus {other}: accepted here: local:"),
+        url if url.starts_with("redis://") => {
+            on_bus(store, RedisBus::connect(url).await?, settings).await
+        }
+        other => anyhow::bail!("--bus {other}: accepted here: local: | redis://..."),
     }
 }
 

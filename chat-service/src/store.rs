@@ -1,4 +1,5 @@
-//! The answers: one file each, from the smallest correct one to the one for many machines.
+//! The answers: one file each, from the smallest correct one to the one most candidates draw.
 
 pub mod memory;
 pub mod sqlite;
+pub mod textbook;

@@ -73,7 +73,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
             Ok(mut socket) => {
                 pause_ms = PAUSE_MS;
                 match terminal.talk(&mut socket, &mut lines).await {
-                    Left::Quit => return Ok(socket.close().await),
+                    Left::Quit => {
+                        socket.close().await;
+                        return Ok(());
+                    }
                     Left::Ended(ended) => ended,
                 }
             }

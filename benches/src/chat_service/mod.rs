@@ -1,8 +1,10 @@
-//! Questions about the chat-service, and its answers compared.
+//! Questions about the chat service, and its answers compared.
+
+mod questions;
 
 use crate::System;
 
-/// The registry entry of the chat-service.
+/// The registry entry of the chat service.
 pub fn system() -> System {
-    System { name: "chat-service", questions: vec![], comparison: None }
+    System { name: "chat-service", questions: questions::questions(), comparison: None }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use chat_service::bus::local::Local;
+use chat_service::bus::redis::RedisBus;
 use chat_service::conformance::{BusFixture, Fixture, bus_promises, promises};
 use chat_service::store::memory::Memory;
 use chat_service::store::sqlite::Sqlite;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     suite.answer("memory", promises, || async { InProcess::new(Memory::default()) });
     suite.answer("sqlite", promises, SqliteFixture::new);
     suite.answer("bus/local", bus_promises, || async { LocalFixture });
+    suite.answer("bus/redis", bus_promises, RedisBusFixture::new);
     // The wrong stores differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { InProcess::new(Naive::with(None)) });
     for (bug, caught_by) in Bug::ALL {
@@ -87,4 +89,34 @@ impl BusFixture for LocalFixture {
     }
 
     async fn disturb(&self) {}
+}
+
+/// A real Redis of its own, killed and restarted by `disturb`.
+struct RedisBusFixture {
+    redis: infra::Redis,
+}
+
+impl RedisBusFixture {
+    async fn new() -> Self {
+        Self { redis: infra::redis().await.expect("a Redis to test against") }
+    }
+}
+
+impl BusFixture for RedisBusFixture {
+    type Bus = RedisBus;
+
+    async fn servers(&self, count: usize) -> Vec<Arc<RedisBus>> {
+        let mut buses = Vec::new();
+        for _ in 0..count {
+            buses.push(Arc::new(
+                RedisBus::connect(self.redis.url()).await.expect("a URL from infra"),
+            ));
+        }
+        buses
+    }
+
+    async fn disturb(&self) {
+        self.redis.kill9().await.expect("it is ours");
+        self.redis.restart().await.expect("it starts again");
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chat_service::Error;
 use chat_service::bus::local::Local;
+use chat_service::bus::redis::RedisBus;
 use chat_service::bus::{Bus, Event, Listener, Signal};
 use chat_service::protocol::{ClientFrame, ServerFrame};
 use chat_service::store::memory::Memory;
@@ -164,4 +165,28 @@ async fn what_a_server_could_not_tell_before_it_died_is_told_by_another() {
     next_where(&mut at_one, |frame| matches!(frame, ServerFrame::Sent { .. }).then_some(())).await;
     one.stop().await;
     next_where(&mut at_two, |frame| matches!(frame, ServerFrame::Message(_)).then_some(())).await;
+}
+
+/// Two servers on a real Redis that is killed and restarted while people write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_broker_between_servers_loses_nothing() {
+    let redis = infra::redis().await.unwrap();
+    let store = Arc::new(Memory::default());
+    let bus = async || Arc::new(RedisBus::connect(redis.url()).await.unwrap());
+    let one = Server::start(Arc::clone(&store), bus().await).await;
+    let two = Server::start(store, bus().await).await;
+    let (_one, at_one) = watch::channel(one.base.clone());
+    let (_two, at_two) = watch::channel(two.base.clone());
+    let mut cast = cast(&one.api(), at_one, 60, 8).await;
+    cast.parts[2].base = at_two;
+    let playing: Vec<_> = cast.parts.into_iter().map(|part| tokio::spawn(part.play())).collect();
+    tokio::time::sleep(Duration::from_millis(100)).await; // in the middle of it
+    redis.kill9().await.unwrap();
+    redis.restart().await.unwrap();
+    let mut devices = Vec::new();
+    for part in playing {
+        devices
+            .push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
+    }
+    judge(&one.api(), &cast.token, cast.conversation, devices).await;
 }
