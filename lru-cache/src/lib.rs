@@ -5,10 +5,10 @@
 //!
 //! 1. A cache is a map with a bound ([`cache`]): a hash map says *where* an entry is, a doubly linked
 //!    list says *who was used last*, and together every operation is O(1) ([`smallest`]).
-//! 2. Laid out for the processor, the list runs through the entries where they lie in the hash table,
-//!    24 bytes for two numbers and two links ([`lru`]).
-//! 3. The table counts the keys that went past a full chunk instead of leaving tombstones, so a full
-//!    cache that replaces for ever never grows, rehashes or allocates ([`table`]).
+//! 2. Laid out for the processor, entries lie in one vector and the list runs through them, 24 bytes
+//!    for two numbers and two links; a full insert overwrites the oldest entry in place ([`lru`]).
+//! 3. The index holds slots, not keys, with enough spare room that removals never make it grow: a
+//!    cache that replaces for ever never allocates ([`index`]).
 //! 4. Which entry to forget is a decision about slots, not about keys and values; eight policies make
 //!    it differently ([`policy`]), and Belady's optimum says how far they are from the best.
 //! 5. A hit in an LRU reorders the list, so sharing one needs a lock to read; policies whose hit only
@@ -27,8 +27,8 @@
 pub mod cache;
 pub mod smallest;
 
-// The fast answer: a table that never grows, and a list through its entries.
-pub mod table;
+// The fast answer: an index that never grows, and a list through a vector of entries.
+pub mod index;
 pub mod lru;
 
 // Is LRU even the right policy?

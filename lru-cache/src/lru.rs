@@ -1,15 +1,16 @@
-//! The exact LRU to use: a table of entries that are their own list. No `unsafe`, no allocation.
+//! The exact LRU to use: one vector of entries, one index of slots. No `unsafe`, no allocation.
 //!
-//! The same two structures as [`crate::smallest`], laid out for the cache of the processor: the list
-//! runs through the entries where they lie in the hash table, so a hit touches the entry and its two
-//! neighbours and nothing else. An entry is its key, its value and two four-byte links, 24 bytes for
-//! numbers; the key is stored once. A full insert takes the oldest entry out and puts the new one in:
-//! nothing is allocated, nothing moves, and the [`Table`] stays as large as it was made.
+//! The same two structures as [`crate::smallest`], laid out for the cache of the processor. An entry
+//! is its key, its value and two four-byte links, 24 bytes for numbers. Entries lie densely in a
+//! vector and the list runs through them, so a hit touches the entry and its two neighbours. The
+//! [`Index`] holds slots only and asks the entries when it compares, so a key is stored once. A full
+//! insert overwrites the oldest entry where it lies: nothing is allocated and nothing moves.
 //!
 //! Invariants (walked by [`Cache::check`] after every operation in tests): the list visits each entry
-//! exactly once; the table finds each where it is; the weight is the sum of the weights.
+//! exactly once; the index finds each where it is; the weight is the sum of the weights.
 //!
-//! What it gives up: a hit writes three entries, which is why sharing needs a lock for reading too.
+//! What it gives up: a removal moves the last entry into the hole, so a slot is no stable handle. And
+//! a hit writes up to four entries, which is why sharing needs a lock for reading too.
 //! See [`crate::shared`] for the cache whose hits write one byte.
 
 use std::{
@@ -22,7 +23,8 @@ use foldhash::fast::RandomState;
 
 use crate::{
     cache::{Cache, Cause, Departure, UnitWeight, Weigher},
-    table::{Cell, Table},
+    index::Index,
+    policy::Slot,
 };
 
 /// A constructor reserves for at most this many entries; a larger cache grows into its size. Without
@@ -34,16 +36,9 @@ struct Entry<K, V, W> {
     value: V,
     weight: W,
     /// Means nothing in the newest entry.
-    newer: Cell,
+    newer: Slot,
     /// Means nothing in the oldest entry.
-    older: Cell,
-}
-
-/// The two ends of the list. An empty cache has none.
-#[derive(Clone, Copy)]
-struct Ends {
-    newest: Cell,
-    oldest: Cell,
+    older: Slot,
 }
 
 /// An exact LRU cache.
@@ -60,8 +55,11 @@ struct Ends {
 /// assert_eq!(cache.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["c", "a"]);
 /// ```
 pub struct LruCache<K, V, W: Weigher<K, V> = UnitWeight, S = RandomState> {
-    table: Table<Entry<K, V, W::Weight>>,
-    ends: Option<Ends>,
+    entries: Vec<Entry<K, V, W::Weight>>,
+    index: Index,
+    /// The ends of the list mean nothing while there are no entries.
+    newest: Slot,
+    oldest: Slot,
     weight: u64,
     capacity: u64,
     weigher: W,
@@ -91,8 +89,10 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> LruCache<K, V, W, S> {
     pub fn with_parts(capacity: u64, entries: usize, weigher: W, hasher: S) -> Self {
         let entries = (entries as u64).min(RESERVE_MAX) as usize;
         Self {
-            table: Table::with_room_for(entries),
-            ends: None,
+            entries: Vec::with_capacity(entries),
+            index: Index::with_room_for(entries),
+            newest: 0,
+            oldest: 0,
             weight: 0,
             capacity,
             weigher,
@@ -107,120 +107,161 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> LruCache<K, V, W, S> {
         self.capacity = capacity;
         self.evict_down_to(capacity, &mut leave);
         if smaller {
-            self.rebuild(self.table.len());
+            self.entries.shrink_to_fit();
+            self.index_for(self.entries.len());
         }
     }
 
     /// Takes the oldest entry out, if there is one. O(1).
     pub fn pop_oldest(&mut self) -> Option<(K, V)> {
-        let oldest = self.ends?.oldest;
-        Some(self.take_out(oldest))
+        (!self.entries.is_empty()).then(|| self.take_out(self.oldest))
     }
 
     /// The entries from the most to the least recently used.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&K, &V)> {
-        let mut next = self.ends.map(|ends| ends.newest);
-        (0..self.table.len()).map(move |_| {
-            let entry = self.table.at(next.expect("a filled cache has ends"));
-            next = Some(entry.older);
+        let mut next = self.newest;
+        (0..self.entries.len()).map(move |_| {
+            let entry = &self.entries[next as usize];
+            next = entry.older;
             (&entry.key, &entry.value)
         })
     }
 
     /// The bytes allocated. What keys and values own on the heap is not included.
     pub fn bytes(&self) -> usize {
-        self.table.bytes()
+        self.entries.capacity() * size_of::<Entry<K, V, W::Weight>>() + self.index.bytes()
     }
 
     #[inline]
-    fn find<Q: Hash + Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<Cell>
+    fn find<Q: Hash + Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<Slot>
     where
         K: Borrow<Q>,
     {
-        self.table.find(hash, |entry| entry.key.borrow() == key)
+        self.index.find(hash, |slot| self.entries[slot as usize].key.borrow() == key)
     }
 
     /// Makes an entry the newest.
-    #[inline(always)]
-    fn touch(&mut self, cell: Cell) {
-        let Some(Ends { newest, oldest }) = self.ends else { return };
-        if cell == newest {
+    #[inline]
+    fn touch(&mut self, slot: Slot) {
+        if slot == self.newest {
             return;
         }
-        let entry = self.table.at_mut(cell);
-        let (newer, older) = (entry.newer, mem::replace(&mut entry.older, newest));
-        self.table.at_mut(newest).newer = cell;
-        self.table.at_mut(newer).older = older;
-        if cell == oldest {
-            self.ends = Some(Ends { newest: cell, oldest: newer });
+        let entry = &mut self.entries[slot as usize];
+        let (newer, older) = (entry.newer, mem::replace(&mut entry.older, self.newest));
+        self.entries[self.newest as usize].newer = slot;
+        self.entries[newer as usize].older = older;
+        if slot == self.oldest {
+            self.oldest = newer;
         } else {
-            self.table.at_mut(older).newer = newer;
-            self.ends = Some(Ends { newest: cell, oldest });
+            self.entries[older as usize].newer = newer;
         }
+        self.newest = slot;
     }
 
-    /// Puts a new entry into the table and at the new end of the list.
+    /// A new entry at the end of the vector and the new end of the list.
     #[inline]
-    fn put_in(&mut self, hash: u64, key: K, value: V, weight: W::Weight) {
-        if self.table.len() == self.table.room() {
-            self.rebuild(self.table.len() * 2);
+    fn append(&mut self, hash: u64, key: K, value: V, weight: W::Weight) {
+        if self.entries.len() == self.index.room() {
+            self.index_for(self.entries.len() * 2 + 1);
         }
+        let slot = Slot::try_from(self.entries.len()).expect("slots are numbered with 32 bits");
+        self.index.insert(hash, slot);
+        if slot == 0 {
+            self.oldest = slot;
+        } else {
+            self.entries[self.newest as usize].newer = slot;
+        }
+        self.entries.push(Entry { key, value, weight, newer: slot, older: self.newest });
+        self.newest = slot;
         self.weight += weight.into();
-        let newest = self.ends.map_or(Cell::MIN, |ends| ends.newest);
-        let entry = Entry { key, value, weight, newer: newest, older: newest };
-        let cell = self.table.insert(hash, entry);
-        self.ends = match self.ends {
-            Some(Ends { oldest, .. }) => {
-                self.table.at_mut(newest).newer = cell;
-                Some(Ends { newest: cell, oldest })
-            }
-            None => Some(Ends { newest: cell, oldest: cell }),
-        };
+        if self.index.is_worn() {
+            self.sweep_index();
+        }
     }
 
-    /// Takes an entry out of the list and the table.
+    /// Overwrites the oldest entry with a new one, and makes it the newest.
     #[inline]
-    fn take_out(&mut self, cell: Cell) -> (K, V) {
-        // Trade-off: the key is hashed again rather than keeping four bytes of hash in every entry.
-        // For long string keys that is the wrong side of the trade.
-        let hash = self.hasher.hash_one(&self.table.at(cell).key);
-        let Entry { key, value, weight, newer, older } = self.table.remove(hash, cell);
-        self.weight -= weight.into();
-        self.ends = match self.ends {
-            Some(Ends { newest, oldest }) if newest == oldest => None,
-            Some(Ends { newest, oldest }) if cell == oldest => Some(Ends { newest, oldest: newer }),
-            Some(Ends { newest, oldest }) if cell == newest => Some(Ends { newest: older, oldest }),
-            ends => {
-                self.table.at_mut(newer).older = older;
-                self.table.at_mut(older).newer = newer;
-                ends
-            }
-        };
+    fn recycle_oldest(&mut self, hash: u64, key: K, value: V, weight: W::Weight) -> (K, V) {
+        let slot = self.oldest;
+        // Trade-off: the old key is hashed again rather than keeping four bytes of hash in every
+        // entry. For long string keys that is the wrong side of the trade.
+        self.index.remove(self.hasher.hash_one(&self.entries[slot as usize].key), slot);
+        self.index.insert(hash, slot);
+        let entry = &mut self.entries[slot as usize];
+        self.weight = self.weight - entry.weight.into() + weight.into();
+        entry.weight = weight;
+        let value = mem::replace(&mut entry.value, value);
+        let key = mem::replace(&mut entry.key, key);
+        self.touch(slot);
+        if self.index.is_worn() {
+            self.sweep_index();
+        }
         (key, value)
     }
 
-    #[inline]
+    /// Takes an entry out, and moves the last one into the hole so that entries stay dense.
+    fn take_out(&mut self, slot: Slot) -> (K, V) {
+        let Entry { newer, older, .. } = self.entries[slot as usize];
+        match (slot == self.newest, slot == self.oldest) {
+            (true, true) => {}
+            (true, false) => self.newest = older,
+            (false, true) => self.oldest = newer,
+            (false, false) => {
+                self.entries[newer as usize].older = older;
+                self.entries[older as usize].newer = newer;
+            }
+        }
+        self.index.remove(self.hasher.hash_one(&self.entries[slot as usize].key), slot);
+        let Entry { key, value, weight, .. } = self.entries.swap_remove(slot as usize);
+        self.weight -= weight.into();
+        if (slot as usize) < self.entries.len() {
+            self.moved(self.entries.len() as Slot, slot);
+        }
+        (key, value)
+    }
+
+    /// The entry of slot `from` now lies in `to`: tells the index and the list.
+    fn moved(&mut self, from: Slot, to: Slot) {
+        let Entry { ref key, newer, older, .. } = self.entries[to as usize];
+        self.index.renumber(self.hasher.hash_one(key), from, to);
+        if self.newest == from {
+            self.newest = to;
+        } else {
+            self.entries[newer as usize].older = to;
+        }
+        if self.oldest == from {
+            self.oldest = to;
+        } else {
+            self.entries[older as usize].newer = to;
+        }
+    }
+
     fn evict_down_to(&mut self, weight_max: u64, leave: &mut impl FnMut(Departure<K, V>)) {
         while self.weight > weight_max {
-            let oldest = self.ends.expect("a weight belongs to an entry").oldest;
-            let (key, value) = self.take_out(oldest);
+            let (key, value) = self.take_out(self.oldest);
             leave(Departure { key, value, cause: Cause::Evicted });
         }
     }
 
-    /// The only place where the table changes its size: entries move to a new one, oldest first.
+    /// The only place where the index changes its size.
     #[cold]
-    fn rebuild(&mut self, entries: usize) {
-        let mut small = mem::replace(&mut self.table, Table::with_room_for(entries));
-        let mut next = self.ends.take();
-        self.weight = 0;
-        while let Some(Ends { newest, oldest }) = next {
-            let hash = self.hasher.hash_one(&small.at(oldest).key);
-            let Entry { key, value, weight, newer, .. } = small.remove(hash, oldest);
-            self.put_in(hash, key, value, weight);
-            next = (oldest != newest).then_some(Ends { newest, oldest: newer });
-        }
+    fn index_for(&mut self, entries: usize) {
+        self.index = Index::with_room_for(entries);
+        self.sweep_index();
     }
+
+    #[cold]
+    fn sweep_index(&mut self) {
+        self.index.sweep(hashes(&self.entries, &self.hasher));
+    }
+}
+
+/// Every slot with the hash of its key.
+fn hashes<K: Hash, V, W>(
+    entries: &[Entry<K, V, W>],
+    hasher: &impl BuildHasher,
+) -> impl Iterator<Item = (Slot, u64)> {
+    (0..).zip(entries).map(|(slot, entry)| (slot, hasher.hash_one(&entry.key)))
 }
 
 impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> Cache<K, V> for LruCache<K, V, W, S> {
@@ -241,25 +282,25 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> Cache<K, V> for LruCache
     where
         K: Borrow<Q>,
     {
-        let cell = self.find(self.hasher.hash_one(key), key)?;
-        self.touch(cell);
-        Some(&mut self.table.at_mut(cell).value)
+        let slot = self.find(self.hasher.hash_one(key), key)?;
+        self.touch(slot);
+        Some(&mut self.entries[slot as usize].value)
     }
 
     fn peek<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
-        let cell = self.find(self.hasher.hash_one(key), key)?;
-        Some(&self.table.at(cell).value)
+        let slot = self.find(self.hasher.hash_one(key), key)?;
+        Some(&self.entries[slot as usize].value)
     }
 
     fn peek_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
-        let cell = self.find(self.hasher.hash_one(key), key)?;
-        Some(&mut self.table.at_mut(cell).value)
+        let slot = self.find(self.hasher.hash_one(key), key)?;
+        Some(&mut self.entries[slot as usize].value)
     }
 
     #[inline]
@@ -267,16 +308,16 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> Cache<K, V> for LruCache
         let weight = self.weigher.weigh(&key, &value);
         let heavy = weight.into();
         let hash = self.hasher.hash_one(&key);
-        if let Some(cell) = self.find(hash, &key) {
+        if let Some(slot) = self.find(hash, &key) {
             if heavy > self.capacity {
-                let (old_key, old) = self.take_out(cell);
+                let (old_key, old) = self.take_out(slot);
                 leave(Departure { key: old_key, value: old, cause: Cause::Replaced });
                 return leave(Departure { key, value, cause: Cause::TooHeavy });
             }
-            let entry = self.table.at_mut(cell);
+            let entry = &mut self.entries[slot as usize];
             let old_weight = mem::replace(&mut entry.weight, weight);
             let value = mem::replace(&mut entry.value, value);
-            self.touch(cell);
+            self.touch(slot);
             self.weight = self.weight - old_weight.into() + heavy;
             leave(Departure { key, value, cause: Cause::Replaced });
             // It is the newest and fits alone, so this ends before it reaches it.
@@ -285,20 +326,28 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> Cache<K, V> for LruCache
         if heavy > self.capacity {
             return leave(Departure { key, value, cause: Cause::TooHeavy });
         }
-        self.evict_down_to(self.capacity - heavy, &mut leave);
-        self.put_in(hash, key, value, weight);
+        while self.weight + heavy > self.capacity {
+            let oldest = self.entries[self.oldest as usize].weight.into();
+            if self.weight - oldest + heavy <= self.capacity {
+                let (key, value) = self.recycle_oldest(hash, key, value, weight);
+                return leave(Departure { key, value, cause: Cause::Evicted });
+            }
+            let (key, value) = self.take_out(self.oldest);
+            leave(Departure { key, value, cause: Cause::Evicted });
+        }
+        self.append(hash, key, value, weight);
     }
 
     fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<(K, V)>
     where
         K: Borrow<Q>,
     {
-        let cell = self.find(self.hasher.hash_one(key), key)?;
-        Some(self.take_out(cell))
+        let slot = self.find(self.hasher.hash_one(key), key)?;
+        Some(self.take_out(slot))
     }
 
     fn len(&self) -> usize {
-        self.table.len()
+        self.entries.len()
     }
 
     fn weight(&self) -> u64 {
@@ -310,25 +359,26 @@ impl<K: Hash + Eq, V, W: Weigher<K, V>, S: BuildHasher> Cache<K, V> for LruCache
     }
 
     fn check(&self) -> Result<(), String> {
-        self.table.check(|entry| self.hasher.hash_one(&entry.key))?;
-        let weight = self.table.iter().map(|entry| entry.weight.into()).sum::<u64>();
+        self.index.check(hashes(&self.entries, &self.hasher))?;
+        let weight = self.entries.iter().map(|entry| entry.weight.into()).sum::<u64>();
         if weight != self.weight || weight > self.capacity {
             return Err(format!("weighs {weight}, says {} of {}", self.weight, self.capacity));
         }
-        let Some(Ends { newest, oldest }) = self.ends else {
-            return if self.is_empty() { Ok(()) } else { Err("entries outside the list".into()) };
-        };
-        let mut cell = newest;
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        let mut slot = self.newest;
         for step in 1..self.len() {
-            let older = self.table.at(cell).older;
-            if self.table.at(older).newer != cell {
-                return Err(format!("{cell} and its older neighbour {older} disagree"));
+            let older = self.entries[slot as usize].older;
+            if self.entries[older as usize].newer != slot {
+                return Err(format!("slot {slot} and its older neighbour {older} disagree"));
             }
-            if older == newest || cell == oldest {
+            if older == self.newest || slot == self.oldest {
                 return Err(format!("the list ends after {step} of {}", self.len()));
             }
-            cell = older;
+            slot = older;
         }
-        if cell == oldest { Ok(()) } else { Err(format!("the list ends at {cell}, not {oldest}")) }
+        let oldest = self.oldest;
+        if slot == oldest { Ok(()) } else { Err(format!("the list ends at {slot}, not {oldest}")) }
     }
 }

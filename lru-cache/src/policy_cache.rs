@@ -14,25 +14,14 @@ use foldhash::fast::RandomState;
 
 use crate::{
     cache::{Cache, Cause, Departure, UnitWeight, Weigher},
+    index::Index,
     policy::{LazyPromotion, Policy, Slot},
-    table::Table,
 };
 
 struct Entry<K, V, W> {
     key: K,
     value: V,
     weight: W,
-}
-
-/// A slot, plus one: the niche at zero makes an empty cell of the index free.
-type SlotNumber = std::num::NonZeroU32;
-
-fn numbered(slot: Slot) -> SlotNumber {
-    SlotNumber::new(slot + 1).expect("slots end before the last 32-bit number")
-}
-
-fn slot_of(number: SlotNumber) -> Slot {
-    number.get() - 1
 }
 
 /// A cache that forgets what `P` tells it to.
@@ -49,8 +38,8 @@ fn slot_of(number: SlotNumber) -> Slot {
 pub struct PolicyCache<K, V, P, W: Weigher<K, V> = UnitWeight, S = RandomState> {
     slots: Vec<Option<Entry<K, V, W::Weight>>>,
     free: Vec<Slot>,
-    /// Where each key's slot is. Slots stay when this is replaced by a larger table.
-    index: Table<SlotNumber>,
+    /// Where each key's slot is. Slots stay when this is replaced by a larger one.
+    index: Index,
     policy: P,
     weight: u64,
     capacity: u64,
@@ -71,7 +60,7 @@ impl<K: Hash + Eq, V, P: Policy, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            index: Table::with_room_for(0),
+            index: Index::with_room_for(0),
             policy: P::new(capacity),
             weight: 0,
             capacity,
@@ -88,16 +77,13 @@ impl<K: Hash + Eq, V, P: Policy, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K
     where
         K: Borrow<Q>,
     {
-        let is_it = |&number: &SlotNumber| self.entry(slot_of(number)).key.borrow() == key;
-        self.index.find(hash, is_it).map(|cell| slot_of(*self.index.at(cell)))
+        self.index.find(hash, |slot| self.entry(slot).key.borrow() == key)
     }
 
     /// Empties a slot that the policy has forgotten already.
     fn vacate(&mut self, slot: Slot) -> (K, V) {
         let entry = self.slots[slot as usize].take().expect("a slot is vacated once");
-        let hash = self.hasher.hash_one(&entry.key);
-        let cell = self.index.find(hash, |&number| slot_of(number) == slot);
-        self.index.remove(hash, cell.expect("every entry is in the index"));
+        self.index.remove(self.hasher.hash_one(&entry.key), slot);
         self.free.push(slot);
         self.weight -= entry.weight.into();
         (entry.key, entry.value)
@@ -118,21 +104,29 @@ impl<K: Hash + Eq, V, P: Policy, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K
             self.slots.push(None);
             self.slots.len() as Slot - 1
         });
+        if self.index.is_worn() {
+            self.index.sweep(hashes(&self.slots, &self.hasher));
+        }
         self.slots[slot as usize] = Some(entry);
-        self.index.insert(hash, numbered(slot));
+        self.index.insert(hash, slot);
         self.policy.insert(slot, hash, weight);
         self.weight += weight;
     }
 
     #[cold]
     fn grow_index(&mut self) {
-        self.index = Table::with_room_for(self.slots.len() * 2);
-        for (slot, entry) in self.slots.iter().enumerate() {
-            if let Some(entry) = entry {
-                self.index.insert(self.hasher.hash_one(&entry.key), numbered(slot as Slot));
-            }
-        }
+        self.index = Index::with_room_for(self.slots.len() * 2 + 1);
+        self.index.sweep(hashes(&self.slots, &self.hasher));
     }
+}
+
+/// Every filled slot with the hash of its key.
+fn hashes<K: Hash, V, W>(
+    slots: &[Option<Entry<K, V, W>>],
+    hasher: &impl BuildHasher,
+) -> impl Iterator<Item = (Slot, u64)> {
+    let filled = (0..).zip(slots).filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)));
+    filled.map(|(slot, entry)| (slot, hasher.hash_one(&entry.key)))
 }
 
 impl<K: Hash + Eq, V, P, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K, V, P, W, S>
@@ -251,7 +245,7 @@ where
                 self.slots.len()
             ));
         }
-        self.index.check(|&number| self.hasher.hash_one(&self.entry(slot_of(number)).key))?;
+        self.index.check(hashes(&self.slots, &self.hasher))?;
         let weight = self.slots.iter().flatten().map(|entry| entry.weight.into()).sum::<u64>();
         if weight != self.weight || weight > self.capacity {
             return Err(format!("weighs {weight}, says {} of {}", self.weight, self.capacity));

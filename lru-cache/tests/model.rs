@@ -11,6 +11,8 @@
 mod cache;
 #[path = "../src/flight.rs"]
 mod flight;
+#[path = "../src/index.rs"]
+mod index;
 #[path = "../src/lists.rs"]
 mod lists;
 #[path = "../src/loading.rs"]
@@ -23,8 +25,6 @@ mod policy;
 mod policy_cache;
 #[path = "../src/shared.rs"]
 mod shared;
-#[path = "../src/table.rs"]
-mod table;
 
 /// The module of this name in the library, with shuttle's locks behind the same functions.
 mod sync {
