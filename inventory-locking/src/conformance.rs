@@ -187,7 +187,7 @@ pub fn promises_of_reserving<F: Fixture>() -> Vec<Promise<F>> {
 }
 
 /// How often a busy answer is asked again before the suite gives up on it.
-const BUSY_MAX: usize = 2_000;
+const BUSY_MAX: usize = 1_000;
 
 const MINUTE_MS: u64 = 60_000;
 
