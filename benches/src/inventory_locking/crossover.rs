@@ -177,6 +177,12 @@ fn svg(places: &BTreeMap<Place, BTreeMap<&'static str, Cell>>) -> String {
             }
         }
     }
+    legend(&mut svg, &answers, width);
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn legend(svg: &mut String, answers: &[&str], width: f64) {
     for (index, answer) in answers.iter().enumerate() {
         let (x, y) = (width - 120.0, 40.0 + 18.0 * index as f64);
         let colour = COLOURS[index % COLOURS.len()];
@@ -187,8 +193,6 @@ fn svg(places: &BTreeMap<Place, BTreeMap<&'static str, Cell>>) -> String {
             x + 8.0
         );
     }
-    svg.push_str("</svg>\n");
-    svg
 }
 
 fn distinct(items: impl Iterator<Item = &'static str>) -> Vec<&'static str> {

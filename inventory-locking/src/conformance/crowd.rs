@@ -12,7 +12,7 @@ use super::*;
 const CROWD: usize = 32;
 
 /// Long enough for the slowest answer, short enough to tell that it is stuck.
-const PATIENCE: Duration = Duration::from_secs(12);
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Runs the tasks to their end, or says that they hang.
 async fn all<T: Send + 'static>(mut tasks: JoinSet<Result<T, Broken>>) -> Result<Vec<T>, Broken> {

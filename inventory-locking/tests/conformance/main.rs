@@ -10,9 +10,11 @@ use inventory_locking::conformance::{Fixture, promises, promises_of_reserving};
 use service::Clock;
 use testkit::Suite;
 
+mod bug;
 mod naive;
 
-use naive::{Bug, Naive};
+use bug::Bug;
+use naive::Naive;
 
 /// Where the suite's clock starts, in 2026.
 const EPOCH_MS: u64 = 1_790_000_123_456;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inventory_locking::answer::postgres::{Postgres, SCHEMA, Settings, Strategy};
-use inventory_locking::{Error, Inventory, Key, Line, Lines, Order, Sku};
+use inventory_locking::{Error, Inventory, Key, Line, Lines, Order, Reservation, Sku};
 use testkit::seed::Seed;
 use tokio::task::JoinSet;
 
@@ -83,14 +83,24 @@ async fn cut_and_recount(strategy: Strategy) {
     assert!(!granted.is_empty(), "the proxy was cut too often for anything to get through");
     assert!(ambiguous >= AMBIGUOUS_MIN, "no COMMIT was cut: the test has proved nothing");
 
-    // Past the proxy: what the database says.
-    let truth = Postgres::connect(database.url(), strategy, settings).await.unwrap();
-    for (key, reservation) in &granted {
+    recount(database.url(), strategy, settings, &granted, &unknown).await;
+}
+
+/// Past the proxy: what the database says.
+async fn recount(
+    url: &str,
+    strategy: Strategy,
+    settings: Settings,
+    granted: &[(String, Reservation)],
+    unknown: &[String],
+) {
+    let truth = Postgres::connect(url, strategy, settings).await.unwrap();
+    for (key, reservation) in granted {
         let again = truth.reserve(wish(key)).await.unwrap();
         assert!(again.replayed && again.reservation == *reservation, "{key} was lost: {again:?}");
     }
     // Those who were told to ask again do, with the same key: done then or done now, but once.
-    for key in &unknown {
+    for key in unknown {
         truth.reserve(wish(key)).await.unwrap();
     }
     let audit = truth.audit().await.unwrap();

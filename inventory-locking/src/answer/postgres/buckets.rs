@@ -2,16 +2,17 @@
 //!
 //! Sixteen rows are sixteen locks: buyers meet a sixteenth as often, and commits are flushed
 //! together. The price is the end of the sale, when a bucket is empty and its neighbour is not.
-//! Boundary: insert, take from any bucket that has enough and is free, commit. Blocks: those who
-//! find every bucket locked wait for one of them; and when no bucket has enough all buckets are locked in order, counted exactly, and what is
-//! left is shared out again. So "sold out" is never false, and the last unit sells.
+//! Boundary: insert, take from a bucket chosen by lot, commit. Blocks: those who have drawn the same
+//! bucket. When the bucket drawn has not enough any more, a second transaction locks all buckets
+//! in order, counts exactly, and shares out again what is left. So "sold out" is never false, and
+//! the last unit sells.
 //! Fails: like conditional.
 
 use sqlx::{PgConnection, PgPool};
 
 use super::rows;
 use super::stop::{Attempt, Stop, begin, commit};
-use crate::inventory::Error;
+use crate::inventory::{Error, Grant};
 use crate::order::{Line, Order, ReservationId};
 use crate::slots::{Slot, share_out, take};
 
@@ -29,35 +30,47 @@ pub(super) fn layout(on_hand: u64) -> Vec<Slot> {
 
 const TAKE: &str = "UPDATE stock
     SET available = available - $2, held = held + $2, version = version + 1
-    WHERE sku = $1 AND slot = (
-        SELECT slot FROM stock WHERE sku = $1 AND available >= $2
-        ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED
-    )
-    RETURNING slot";
-
-// When every bucket is locked it is better to wait for one of them than for all.
-const TAKE_WAITING: &str = "UPDATE stock
-    SET available = available - $2, held = held + $2, version = version + 1
     WHERE sku = $1 AND available >= $2 AND slot = (
         SELECT slot FROM stock WHERE sku = $1 AND available >= $2 ORDER BY random() LIMIT 1
     )
     RETURNING slot";
 
 pub(super) async fn attempt(pool: &PgPool, id: ReservationId, order: &Order) -> Attempt {
+    match take_by_lot(pool, id, order).await? {
+        Some(grant) => Ok(grant),
+        None => take_in_order(pool, id, order).await,
+    }
+}
+
+/// `None` when a bucket that was drawn has not enough.
+///
+/// Trap: an UPDATE that had to wait and then matched nothing has locked the row all the same, until
+/// the transaction ends. To go on from here and lock all buckets in order would be to hold one of
+/// them already, out of order: a deadlock. So this transaction is rolled back first.
+async fn take_by_lot(
+    pool: &PgPool,
+    id: ReservationId,
+    order: &Order,
+) -> Result<Option<Grant>, Stop> {
     let mut tx = begin(pool).await?;
     let reservation = rows::insert(&mut tx, id, order, false).await?;
     for line in order.lines.iter() {
-        let mut taken: Option<(i32,)> = None;
-        for sql in [TAKE, TAKE_WAITING] {
-            if taken.is_none() {
-                let take = sqlx::query_as(sql).bind(line.sku.as_str()).bind(line.quantity as i64);
-                taken = take.fetch_optional(&mut *tx).await?;
-            }
-        }
-        let parts = match taken {
-            Some((slot,)) => vec![(slot, line.quantity)],
-            None => gather(&mut tx, line).await?,
+        let take = sqlx::query_as(TAKE).bind(line.sku.as_str()).bind(line.quantity as i64);
+        let taken: Option<(i32,)> = take.fetch_optional(&mut *tx).await?;
+        let Some((slot,)) = taken else {
+            tx.rollback().await?;
+            return Ok(None);
         };
+        rows::insert_lines(&mut tx, id, &line.sku, &[(slot, line.quantity)]).await?;
+    }
+    commit(tx, reservation).await.map(Some)
+}
+
+async fn take_in_order(pool: &PgPool, id: ReservationId, order: &Order) -> Attempt {
+    let mut tx = begin(pool).await?;
+    let reservation = rows::insert(&mut tx, id, order, false).await?;
+    for line in order.lines.iter() {
+        let parts = gather(&mut tx, line).await?;
         rows::insert_lines(&mut tx, id, &line.sku, &parts).await?;
     }
     commit(tx, reservation).await
