@@ -15,18 +15,11 @@ use crate::queue::{Ask, Counts, Error, Queues};
 use crate::settings::{Redrive, Settings};
 
 mod basics;
+mod leases;
 mod dead_letters;
 mod fifo;
-mod leases;
-mod model;
 mod waiting;
-
-use basics::*;
-use dead_letters::*;
-use fifo::*;
-use leases::*;
-use model::*;
-use waiting::*;
+mod model;
 
 /// Where the suite's clock starts: a day in 2026.
 pub const EPOCH_MS: u64 = 1_790_000_123_456;
@@ -45,175 +38,15 @@ pub trait Fixture: Send + Sync + 'static {
 
 /// What every store of queues promises.
 pub fn promises<F: Fixture>() -> Vec<Promise<F>> {
-    vec![
-        promise!(
-            F,
-            what_is_sent_is_delivered,
-            "Every message accepted is delivered once while its lease lasts, unchanged."
-        ),
-        promise!(
-            F,
-            a_batch_is_answered_entry_by_entry,
-            "Each entry of a batch gets its own answer, in order."
-        ),
-        promise!(
-            F,
-            counts_are_exact,
-            "Ready, in flight and delayed add up to what was sent and not deleted."
-        ),
-        promise!(
-            F,
-            looking_leases_nothing,
-            "Peeking shows messages in order of age and changes nothing."
-        ),
-        promise!(
-            F,
-            queues_are_kept_apart,
-            "Queues of other names and other regions do not see each other's messages."
-        ),
-        promise!(
-            F,
-            a_queue_made_anew_is_empty,
-            "A queue that is deleted and created again holds nothing and honours no old receipt."
-        ),
-        promise!(
-            F,
-            a_purge_empties_the_queue,
-            "A purge deletes ready, leased and delayed messages, at most once a minute."
-        ),
-        promise!(F, settings_change_all_or_nothing, "A change that is refused changes nothing."),
-        promise!(
-            F,
-            a_lease_hides_the_message,
-            "A leased message is hidden until its timeout, to the millisecond, and then delivered again."
-        ),
-        promise!(
-            F,
-            a_deleted_message_never_returns,
-            "What was deleted with a valid receipt is never delivered again."
-        ),
-        promise!(
-            F,
-            a_stale_receipt_proves_nothing,
-            "A receipt of an earlier lease neither deletes nor extends nor gives back."
-        ),
-        promise!(
-            F,
-            epochs_only_grow,
-            "Each lease of a message has a higher epoch, also through dead-letter queue and redrive."
-        ),
-        promise!(
-            F,
-            leases_can_be_moved,
-            "A lease is extended, shortened or given back, up to 12 hours in total."
-        ),
-        promise!(
-            F,
-            a_foreign_receipt_is_refused,
-            "A receipt works in the queue that issued it and nowhere else."
-        ),
-        promise!(
-            F,
-            a_delay_hides_a_new_message,
-            "A delayed message is hidden until its delay is over; the message's own wins."
-        ),
-        promise!(
-            F,
-            retention_ends,
-            "A message past its retention is not delivered and not counted."
-        ),
-        promise!(
-            F,
-            a_message_that_kills_its_worker_becomes_a_dead_letter,
-            "Receives count when leased: after the last one allowed, the message goes to the dead-letter queue."
-        ),
-        promise!(
-            F,
-            a_dead_letter_keeps_its_age,
-            "On a standard queue, retention goes on in the dead-letter queue."
-        ),
-        promise!(
-            F,
-            without_its_dead_letter_queue_nothing_is_lost,
-            "If the dead-letter queue is gone, the message is delivered on."
-        ),
-        promise!(
-            F,
-            a_redrive_brings_each_message_home,
-            "Dead letters return to the queues they came from, each once, with receives at zero."
-        ),
-        promise!(
-            F,
-            fifo_keeps_order_within_a_group,
-            "Messages of a group are delivered in the order of their sends, also after a lease ran out."
-        ),
-        promise!(
-            F,
-            a_group_has_one_batch_in_flight,
-            "While a message of a group is leased, no other of the group is delivered."
-        ),
-        promise!(
-            F,
-            groups_do_not_block_each_other,
-            "Blocked groups do not hold up the others, however many they are."
-        ),
-        promise!(
-            F,
-            a_duplicate_is_accepted_once,
-            "A deduplication id counts for five minutes, also when the message is deleted."
-        ),
-        promise!(
-            F,
-            duplicates_are_scoped,
-            "With the scope set to the group, equal ids in two groups are two messages."
-        ),
-        promise!(
-            F,
-            an_expired_fifo_receipt_is_refused,
-            "On a FIFO queue nothing is deleted after the visibility timeout."
-        ),
-        promise!(
-            F,
-            a_repeated_attempt_gets_the_same_messages,
-            "A receive repeated under its attempt id returns the same leases, renewed."
-        ),
-        promise!(
-            F,
-            tenants_take_turns,
-            "On a standard queue one tenant's backlog does not hide another's message."
-        ),
-        promise!(
-            F,
-            a_long_poll_wakes,
-            "A waiting consumer gets a message when it is sent, and when a lease or a delay ends."
-        ),
-        promise!(
-            F,
-            waiting_ends_on_time,
-            "A long poll without a message ends empty at its deadline."
-        ),
-        promise!(
-            F,
-            each_message_wakes_a_consumer,
-            "As many waiting consumers are served as messages arrive."
-        ),
-        promise!(
-            F,
-            consumers_never_share_a_lease,
-            "Many consumers at once: every message is in one pair of hands."
-        )
-        .on_many_threads(),
-        promise!(
-            F,
-            a_standard_queue_agrees_with_the_model,
-            "Every step of a random history is one the model allows."
-        ),
-        promise!(
-            F,
-            a_fifo_queue_agrees_with_the_model,
-            "The same with groups, order and duplicates."
-        ),
-    ]
+    let families = [
+        basics::promises(),
+        leases::promises(),
+        dead_letters::promises(),
+        fifo::promises(),
+        waiting::promises(),
+        model::promises(),
+    ];
+    families.into_iter().flatten().collect()
 }
 
 // ---- the words of the promises

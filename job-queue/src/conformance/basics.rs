@@ -7,7 +7,48 @@ use crate::limits::{PURGE_INTERVAL_MS, seconds};
 use crate::message::{Attribute, AttributeValue, Position};
 use crate::queue::Created;
 
-pub(super) async fn what_is_sent_is_delivered<F: Fixture>(it: Arc<F>) -> Verdict {
+pub(super) fn promises<F: Fixture>() -> Vec<Promise<F>> {
+    vec![
+        promise!(
+            F,
+            what_is_sent_is_delivered,
+            "Every message accepted is delivered once while its lease lasts, unchanged."
+        ),
+        promise!(
+            F,
+            a_batch_is_answered_entry_by_entry,
+            "Each entry of a batch gets its own answer, in order."
+        ),
+        promise!(
+            F,
+            counts_are_exact,
+            "Ready, in flight and delayed add up to what was sent and not deleted."
+        ),
+        promise!(
+            F,
+            looking_leases_nothing,
+            "Peeking shows messages in order of age and changes nothing."
+        ),
+        promise!(
+            F,
+            queues_are_kept_apart,
+            "Queues of other names and other regions do not see each other's messages."
+        ),
+        promise!(
+            F,
+            a_queue_made_anew_is_empty,
+            "A queue that is deleted and created again holds nothing and honours no old receipt."
+        ),
+        promise!(
+            F,
+            a_purge_empties_the_queue,
+            "A purge deletes ready, leased and delayed messages, at most once a minute."
+        ),
+        promise!(F, settings_change_all_or_nothing, "A change that is refused changes nothing."),
+    ]
+}
+
+async fn what_is_sent_is_delivered<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "all", Settings::standard()).await?;
     let mut content = Content::text("body with ümläuts and \u{1f600}");
     let value = AttributeValue::Bytes(vec![0, 255, 1]);
@@ -33,7 +74,7 @@ pub(super) async fn what_is_sent_is_delivered<F: Fixture>(it: Arc<F>) -> Verdict
     Ok(())
 }
 
-pub(super) async fn a_batch_is_answered_entry_by_entry<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_batch_is_answered_entry_by_entry<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "batch.fifo", Settings::fifo()).await?;
     let bad = NewMessage::new(Content::text("no group"));
     let batch = vec![grouped("g", "first"), bad, grouped("g", "third")];
@@ -53,7 +94,7 @@ pub(super) async fn a_batch_is_answered_entry_by_entry<F: Fixture>(it: Arc<F>) -
     Ok(())
 }
 
-pub(super) async fn counts_are_exact<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn counts_are_exact<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "counts", Settings::standard()).await?;
     send_all(&*it, &queue, &["1", "2", "3", "4"]).await?;
     send(&*it, &queue, NewMessage { delay_ms: Some(seconds(5)), ..text("late") }).await?;
@@ -78,7 +119,7 @@ pub(super) async fn counts_are_exact<F: Fixture>(it: Arc<F>) -> Verdict {
     expect("after the lease", counts(&*it, &queue).await?, [4, 0, 0])
 }
 
-pub(super) async fn looking_leases_nothing<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn looking_leases_nothing<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "looking", Settings::standard()).await?;
     for body in ["1", "2", "3"] {
         send(&*it, &queue, text(body)).await?;
@@ -104,7 +145,7 @@ pub(super) async fn looking_leases_nothing<F: Fixture>(it: Arc<F>) -> Verdict {
     Ok(())
 }
 
-pub(super) async fn queues_are_kept_apart<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn queues_are_kept_apart<F: Fixture>(it: Arc<F>) -> Verdict {
     let here = queue(&*it, "same", Settings::standard()).await?;
     let other = queue(&*it, "same-2", Settings::standard()).await?;
     let there = QueueId::new("us-west-2", "same");
@@ -122,7 +163,7 @@ pub(super) async fn queues_are_kept_apart<F: Fixture>(it: Arc<F>) -> Verdict {
     Ok(())
 }
 
-pub(super) async fn a_queue_made_anew_is_empty<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_queue_made_anew_is_empty<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue_id = queue(&*it, "anew", Settings::standard()).await?;
     send_all(&*it, &queue_id, &["ready", "leased"]).await?;
     let old = receive_one(&*it, &queue_id).await?;
@@ -141,7 +182,7 @@ pub(super) async fn a_queue_made_anew_is_empty<F: Fixture>(it: Arc<F>) -> Verdic
     Ok(())
 }
 
-pub(super) async fn a_purge_empties_the_queue<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_purge_empties_the_queue<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "purge", Settings::standard()).await?;
     send_all(&*it, &queue, &["1", "2"]).await?;
     send(&*it, &queue, NewMessage { delay_ms: Some(seconds(1)), ..text("late") }).await?;
@@ -159,7 +200,7 @@ pub(super) async fn a_purge_empties_the_queue<F: Fixture>(it: Arc<F>) -> Verdict
     it.queues().purge(&queue).await.map_err(failed)
 }
 
-pub(super) async fn settings_change_all_or_nothing<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn settings_change_all_or_nothing<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "settings", Settings::standard()).await?;
     let change = |settings: &mut Settings| {
         settings.delay_ms = seconds(7);

@@ -3,9 +3,32 @@
 use super::*;
 use crate::limits::seconds;
 
-pub(super) async fn a_message_that_kills_its_worker_becomes_a_dead_letter<F: Fixture>(
-    it: Arc<F>,
-) -> Verdict {
+pub(super) fn promises<F: Fixture>() -> Vec<Promise<F>> {
+    vec![
+        promise!(
+            F,
+            a_message_that_kills_its_worker_becomes_a_dead_letter,
+            "Receives count when leased: after the last one allowed, the message goes to the dead-letter queue."
+        ),
+        promise!(
+            F,
+            a_dead_letter_keeps_its_age,
+            "On a standard queue, retention goes on in the dead-letter queue."
+        ),
+        promise!(
+            F,
+            without_its_dead_letter_queue_nothing_is_lost,
+            "If the dead-letter queue is gone, the message is delivered on."
+        ),
+        promise!(
+            F,
+            a_redrive_brings_each_message_home,
+            "Dead letters return to the queues they came from, each once, with receives at zero."
+        ),
+    ]
+}
+
+async fn a_message_that_kills_its_worker_becomes_a_dead_letter<F: Fixture>(it: Arc<F>) -> Verdict {
     for settings in [Settings::standard(), Settings::fifo()] {
         let is_fifo = settings.fifo.is_some();
         let (work, dead) = with_dead_letters(&*it, settings, 3).await?;
@@ -28,7 +51,7 @@ pub(super) async fn a_message_that_kills_its_worker_becomes_a_dead_letter<F: Fix
     Ok(())
 }
 
-pub(super) async fn a_dead_letter_keeps_its_age<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_dead_letter_keeps_its_age<F: Fixture>(it: Arc<F>) -> Verdict {
     let settings = Settings { retention_ms: seconds(100), ..Settings::standard() };
     let (work, dead) = with_dead_letters(&*it, settings, 1).await?;
     send(&*it, &work, text("poison")).await?;
@@ -41,9 +64,7 @@ pub(super) async fn a_dead_letter_keeps_its_age<F: Fixture>(it: Arc<F>) -> Verdi
     expect_nothing(&*it, &dead, "100 s after the message was sent").await
 }
 
-pub(super) async fn without_its_dead_letter_queue_nothing_is_lost<F: Fixture>(
-    it: Arc<F>,
-) -> Verdict {
+async fn without_its_dead_letter_queue_nothing_is_lost<F: Fixture>(it: Arc<F>) -> Verdict {
     let (work, dead) = with_dead_letters(&*it, Settings::standard(), 1).await?;
     send(&*it, &work, text("poison")).await?;
     it.queues().remove(&dead).await.map_err(failed)?;
@@ -55,7 +76,7 @@ pub(super) async fn without_its_dead_letter_queue_nothing_is_lost<F: Fixture>(
     Ok(())
 }
 
-pub(super) async fn a_redrive_brings_each_message_home<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_redrive_brings_each_message_home<F: Fixture>(it: Arc<F>) -> Verdict {
     let (first, dead) = with_dead_letters(&*it, Settings::standard(), 1).await?;
     let redrive = Some(Redrive { target: dead.clone(), max_receives: 1 });
     let settings = Settings { redrive, ..Settings::standard() };

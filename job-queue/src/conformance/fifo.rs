@@ -4,7 +4,52 @@ use super::*;
 use crate::limits::{DEDUP_WINDOW_MS, seconds};
 use crate::settings::{Fifo, Scope};
 
-pub(super) async fn fifo_keeps_order_within_a_group<F: Fixture>(it: Arc<F>) -> Verdict {
+pub(super) fn promises<F: Fixture>() -> Vec<Promise<F>> {
+    vec![
+        promise!(
+            F,
+            fifo_keeps_order_within_a_group,
+            "Messages of a group are delivered in the order of their sends, also after a lease ran out."
+        ),
+        promise!(
+            F,
+            a_group_has_one_batch_in_flight,
+            "While a message of a group is leased, no other of the group is delivered."
+        ),
+        promise!(
+            F,
+            groups_do_not_block_each_other,
+            "Blocked groups do not hold up the others, however many they are."
+        ),
+        promise!(
+            F,
+            a_duplicate_is_accepted_once,
+            "A deduplication id counts for five minutes, also when the message is deleted."
+        ),
+        promise!(
+            F,
+            duplicates_are_scoped,
+            "With the scope set to the group, equal ids in two groups are two messages."
+        ),
+        promise!(
+            F,
+            an_expired_fifo_receipt_is_refused,
+            "On a FIFO queue nothing is deleted after the visibility timeout."
+        ),
+        promise!(
+            F,
+            a_repeated_attempt_gets_the_same_messages,
+            "A receive repeated under its attempt id returns the same leases, renewed."
+        ),
+        promise!(
+            F,
+            tenants_take_turns,
+            "On a standard queue one tenant's backlog does not hide another's message."
+        ),
+    ]
+}
+
+async fn fifo_keeps_order_within_a_group<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "order.fifo", Settings::fifo()).await?;
     for n in 0..6 {
         for group in ["a", "b"] {
@@ -31,7 +76,7 @@ pub(super) async fn fifo_keeps_order_within_a_group<F: Fixture>(it: Arc<F>) -> V
     Ok(())
 }
 
-pub(super) async fn a_group_has_one_batch_in_flight<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_group_has_one_batch_in_flight<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "batch.fifo", Settings::fifo()).await?;
     for n in 0..4 {
         send(&*it, &queue, grouped("g", &n.to_string())).await?;
@@ -47,7 +92,7 @@ pub(super) async fn a_group_has_one_batch_in_flight<F: Fixture>(it: Arc<F>) -> V
     Ok(())
 }
 
-pub(super) async fn groups_do_not_block_each_other<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn groups_do_not_block_each_other<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "groups.fifo", Settings::fifo()).await?;
     for group in 0..50 {
         for n in 0..2 {
@@ -68,7 +113,7 @@ pub(super) async fn groups_do_not_block_each_other<F: Fixture>(it: Arc<F>) -> Ve
     Ok(())
 }
 
-pub(super) async fn a_duplicate_is_accepted_once<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_duplicate_is_accepted_once<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "twice.fifo", Settings::fifo()).await?;
     let original = send(&*it, &queue, grouped("g", "job")).await?;
     let duplicate = send(&*it, &queue, grouped("g", "job")).await?;
@@ -85,7 +130,7 @@ pub(super) async fn a_duplicate_is_accepted_once<F: Fixture>(it: Arc<F>) -> Verd
     receive_one(&*it, &queue).await.map(drop)
 }
 
-pub(super) async fn duplicates_are_scoped<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn duplicates_are_scoped<F: Fixture>(it: Arc<F>) -> Verdict {
     let same = |group: &str| {
         let mut content = Content::text(group);
         (content.group, content.dedup_id) = (Some(group.into()), Some("same".to_owned()));
@@ -106,7 +151,7 @@ pub(super) async fn duplicates_are_scoped<F: Fixture>(it: Arc<F>) -> Verdict {
     Ok(())
 }
 
-pub(super) async fn an_expired_fifo_receipt_is_refused<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn an_expired_fifo_receipt_is_refused<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "expired.fifo", Settings::fifo()).await?;
     send(&*it, &queue, grouped("g", "job")).await?;
     let lease = receive_one(&*it, &queue).await?;
@@ -116,7 +161,7 @@ pub(super) async fn an_expired_fifo_receipt_is_refused<F: Fixture>(it: Arc<F>) -
     receive_one(&*it, &queue).await.map(drop)
 }
 
-pub(super) async fn a_repeated_attempt_gets_the_same_messages<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_repeated_attempt_gets_the_same_messages<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "attempt.fifo", Settings::fifo()).await?;
     for n in 0..4 {
         send(&*it, &queue, grouped("g", &n.to_string())).await?;
@@ -138,7 +183,7 @@ pub(super) async fn a_repeated_attempt_gets_the_same_messages<F: Fixture>(it: Ar
     Ok(())
 }
 
-pub(super) async fn tenants_take_turns<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn tenants_take_turns<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "fair", Settings::standard()).await?;
     let of = |tenant: &str, body: &str| {
         NewMessage::new(Content { group: Some(tenant.into()), ..Content::text(body) })

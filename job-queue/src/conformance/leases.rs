@@ -3,7 +3,52 @@
 use super::*;
 use crate::limits::{VISIBILITY_MAX_MS, seconds};
 
-pub(super) async fn a_lease_hides_the_message<F: Fixture>(it: Arc<F>) -> Verdict {
+pub(super) fn promises<F: Fixture>() -> Vec<Promise<F>> {
+    vec![
+        promise!(
+            F,
+            a_lease_hides_the_message,
+            "A leased message is hidden until its timeout, to the millisecond, and then delivered again."
+        ),
+        promise!(
+            F,
+            a_deleted_message_never_returns,
+            "What was deleted with a valid receipt is never delivered again."
+        ),
+        promise!(
+            F,
+            a_stale_receipt_proves_nothing,
+            "A receipt of an earlier lease neither deletes nor extends nor gives back."
+        ),
+        promise!(
+            F,
+            epochs_only_grow,
+            "Each lease of a message has a higher epoch, also through dead-letter queue and redrive."
+        ),
+        promise!(
+            F,
+            leases_can_be_moved,
+            "A lease is extended, shortened or given back, up to 12 hours in total."
+        ),
+        promise!(
+            F,
+            a_foreign_receipt_is_refused,
+            "A receipt works in the queue that issued it and nowhere else."
+        ),
+        promise!(
+            F,
+            a_delay_hides_a_new_message,
+            "A delayed message is hidden until its delay is over; the message's own wins."
+        ),
+        promise!(
+            F,
+            retention_ends,
+            "A message past its retention is not delivered and not counted."
+        ),
+    ]
+}
+
+async fn a_lease_hides_the_message<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "lease", Settings::standard()).await?;
     send(&*it, &queue, text("job")).await?;
     let first = receive_one(&*it, &queue).await?;
@@ -23,7 +68,7 @@ pub(super) async fn a_lease_hides_the_message<F: Fixture>(it: Arc<F>) -> Verdict
     receive_one(&*it, &queue).await.map(drop)
 }
 
-pub(super) async fn a_deleted_message_never_returns<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_deleted_message_never_returns<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "delete", Settings::standard()).await?;
     send_all(&*it, &queue, &["1", "2"]).await?;
     let in_time = receive_one(&*it, &queue).await?;
@@ -42,7 +87,7 @@ pub(super) async fn a_deleted_message_never_returns<F: Fixture>(it: Arc<F>) -> V
     Ok(())
 }
 
-pub(super) async fn a_stale_receipt_proves_nothing<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_stale_receipt_proves_nothing<F: Fixture>(it: Arc<F>) -> Verdict {
     for (called, settings) in [("stale", Settings::standard()), ("stale.fifo", Settings::fifo())] {
         let queue = queue(&*it, called, settings).await?;
         send(&*it, &queue, grouped("g", "job").only_if(called.ends_with(".fifo"))).await?;
@@ -73,7 +118,7 @@ impl OnlyIf for NewMessage {
     }
 }
 
-pub(super) async fn epochs_only_grow<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn epochs_only_grow<F: Fixture>(it: Arc<F>) -> Verdict {
     let (work, dead) = with_dead_letters(&*it, Settings::standard(), 2).await?;
     send(&*it, &work, text("job")).await?;
     let mut epochs = Vec::new();
@@ -93,7 +138,7 @@ pub(super) async fn epochs_only_grow<F: Fixture>(it: Arc<F>) -> Verdict {
     Ok(())
 }
 
-pub(super) async fn leases_can_be_moved<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn leases_can_be_moved<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "move", Settings::standard()).await?;
     send(&*it, &queue, text("job")).await?;
     let lease = receive_one(&*it, &queue).await?;
@@ -119,7 +164,7 @@ pub(super) async fn leases_can_be_moved<F: Fixture>(it: Arc<F>) -> Verdict {
     receive_one(&*it, &queue).await.map(drop)
 }
 
-pub(super) async fn a_foreign_receipt_is_refused<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_foreign_receipt_is_refused<F: Fixture>(it: Arc<F>) -> Verdict {
     let ours = queue(&*it, "ours", Settings::standard()).await?;
     let theirs = queue(&*it, "theirs", Settings::standard()).await?;
     send(&*it, &ours, text("ours")).await?;
@@ -133,7 +178,7 @@ pub(super) async fn a_foreign_receipt_is_refused<F: Fixture>(it: Arc<F>) -> Verd
     receive_one(&*it, &ours).await.map(drop)
 }
 
-pub(super) async fn a_delay_hides_a_new_message<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_delay_hides_a_new_message<F: Fixture>(it: Arc<F>) -> Verdict {
     let settings = Settings { delay_ms: seconds(10), ..Settings::standard() };
     let queue = queue(&*it, "delay", settings).await?;
     send(&*it, &queue, text("queue's")).await?;
@@ -154,7 +199,7 @@ pub(super) async fn a_delay_hides_a_new_message<F: Fixture>(it: Arc<F>) -> Verdi
     Ok(())
 }
 
-pub(super) async fn retention_ends<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn retention_ends<F: Fixture>(it: Arc<F>) -> Verdict {
     let settings = Settings { retention_ms: seconds(60), ..Settings::standard() };
     let queue = queue(&*it, "retention", settings).await?;
     send_all(&*it, &queue, &["ready", "leased"]).await?;

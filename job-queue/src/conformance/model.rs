@@ -11,6 +11,21 @@ use super::*;
 use crate::limits::{DEDUP_WINDOW_MS, seconds};
 use crate::message::MessageId;
 
+pub(super) fn promises<F: Fixture>() -> Vec<Promise<F>> {
+    vec![
+        promise!(
+            F,
+            a_standard_queue_agrees_with_the_model,
+            "Every step of a random history is one the model allows."
+        ),
+        promise!(
+            F,
+            a_fifo_queue_agrees_with_the_model,
+            "The same with groups, order and duplicates."
+        ),
+    ]
+}
+
 const STEPS: usize = 1_500;
 const MAX_RECEIVES: u32 = 4;
 const VISIBILITY_MS: u64 = seconds(30);
@@ -127,11 +142,11 @@ impl Model {
     }
 }
 
-pub(super) async fn a_standard_queue_agrees_with_the_model<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_standard_queue_agrees_with_the_model<F: Fixture>(it: Arc<F>) -> Verdict {
     agrees(it, Settings::standard()).await
 }
 
-pub(super) async fn a_fifo_queue_agrees_with_the_model<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_fifo_queue_agrees_with_the_model<F: Fixture>(it: Arc<F>) -> Verdict {
     agrees(it, Settings::fifo()).await
 }
 

@@ -9,6 +9,32 @@ use tokio::time::timeout;
 use super::*;
 use crate::limits::seconds;
 
+pub(super) fn promises<F: Fixture>() -> Vec<Promise<F>> {
+    vec![
+        promise!(
+            F,
+            a_long_poll_wakes,
+            "A waiting consumer gets a message when it is sent, and when a lease or a delay ends."
+        ),
+        promise!(
+            F,
+            waiting_ends_on_time,
+            "A long poll without a message ends empty at its deadline."
+        ),
+        promise!(
+            F,
+            each_message_wakes_a_consumer,
+            "As many waiting consumers are served as messages arrive."
+        ),
+        promise!(
+            F,
+            consumers_never_share_a_lease,
+            "Many consumers at once: every message is in one pair of hands."
+        )
+        .on_many_threads(),
+    ]
+}
+
 /// Far above what any answer takes, for consumers that nobody wakes.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -41,7 +67,7 @@ async fn served(
     }
 }
 
-pub(super) async fn a_long_poll_wakes<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn a_long_poll_wakes<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "wake", Settings::standard()).await?;
     let consumer = waiting(&it, &queue, seconds(20)).await;
     send(&*it, &queue, text("job")).await?;
@@ -66,7 +92,7 @@ pub(super) async fn a_long_poll_wakes<F: Fixture>(it: Arc<F>) -> Verdict {
     Ok(())
 }
 
-pub(super) async fn waiting_ends_on_time<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn waiting_ends_on_time<F: Fixture>(it: Arc<F>) -> Verdict {
     let settings = Settings { wait_ms: seconds(5), ..Settings::standard() };
     let queue_id = queue(&*it, "patience", settings).await?;
     let (other, id) = (Arc::clone(&it), queue_id.clone());
@@ -94,7 +120,7 @@ pub(super) async fn waiting_ends_on_time<F: Fixture>(it: Arc<F>) -> Verdict {
     Ok(())
 }
 
-pub(super) async fn each_message_wakes_a_consumer<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn each_message_wakes_a_consumer<F: Fixture>(it: Arc<F>) -> Verdict {
     let queue = queue(&*it, "line", Settings::standard()).await?;
     let mut consumers = Vec::new();
     for _ in 0..8 {
@@ -112,7 +138,7 @@ pub(super) async fn each_message_wakes_a_consumer<F: Fixture>(it: Arc<F>) -> Ver
     Ok(())
 }
 
-pub(super) async fn consumers_never_share_a_lease<F: Fixture>(it: Arc<F>) -> Verdict {
+async fn consumers_never_share_a_lease<F: Fixture>(it: Arc<F>) -> Verdict {
     const MESSAGES: usize = 200;
     let queue = queue(&*it, "crowd", Settings::standard()).await?;
     let producer = {

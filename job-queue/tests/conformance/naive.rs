@@ -34,6 +34,13 @@ struct Queue {
     purged_at_ms: Option<u64>,
 }
 
+impl Queue {
+    fn new(number: u64, settings: Settings) -> Self {
+        let (messages, accepted, attempts) = (vec![], vec![], vec![]);
+        Self { number, settings, messages, accepted, attempts, purged_at_ms: None }
+    }
+}
+
 #[derive(Clone)]
 struct Message {
     id: MessageId,
@@ -51,6 +58,19 @@ struct Message {
 impl Message {
     fn is_leased(&self, now_ms: u64) -> bool {
         self.leased_since_ms.is_some() && self.hidden_until_ms > now_ms
+    }
+
+    fn delivery(&self, queue_number: u64) -> Delivery {
+        Delivery {
+            id: self.id,
+            seq: self.seq,
+            receipt: Receipt { queue_number, seq: self.seq, epoch: self.epoch },
+            content: Arc::clone(&self.content),
+            sent_at_ms: self.sent_at_ms,
+            receives: self.receives,
+            first_received_at_ms: self.first_received_at_ms,
+            dead_letter_source: self.source.clone(),
+        }
     }
 }
 
@@ -102,16 +122,16 @@ impl Naive {
     }
 
     fn next_seq(&self) -> Seq {
-        let mut last = self.last_number.lock().unwrap();
-        last.1 += 1;
-        Seq(last.1)
+        let last = &mut self.last_number.lock().unwrap().1;
+        *last += 1;
+        Seq(*last)
     }
 
     fn wake(&self) {
-        match self.bug {
-            Some(Bug::WakesOneForABatch) => self.changed.notify_one(),
-            _ => self.changed.notify_waiters(),
+        if self.has(Bug::WakesOneForABatch) {
+            return self.changed.notify_one();
         }
+        self.changed.notify_waiters();
     }
 
     fn send_one(&self, queue: &mut Queue, new: NewMessage, now_ms: u64) -> Result<Sent, Error> {
@@ -153,7 +173,6 @@ impl Naive {
         Ok(sent)
     }
 
-    /// The messages that may come, in order.
     fn candidates(&self, queue: &Queue, max: usize, now_ms: u64) -> Vec<Seq> {
         let late_ms = u64::from(self.has(Bug::LeasesEndAMillisecondLate));
         let visible =
@@ -201,16 +220,7 @@ impl Naive {
         }
         message.leased_since_ms = Some(now_ms);
         message.hidden_until_ms = until_ms;
-        let delivery = Delivery {
-            id: message.id,
-            seq,
-            receipt: Receipt { queue_number: number, seq, epoch: message.epoch },
-            content: Arc::clone(&message.content),
-            sent_at_ms: message.sent_at_ms,
-            receives: message.receives,
-            first_received_at_ms: message.first_received_at_ms,
-            dead_letter_source: message.source.clone(),
-        };
+        let delivery = message.delivery(number);
         if self.has(Bug::CountsFailuresNotReceives) {
             message.receives = had;
         }
@@ -303,21 +313,11 @@ impl Naive {
             };
             let message = queue.messages.iter_mut().find(held)?;
             message.hidden_until_ms = until_ms;
-            again.push(Delivery {
-                id: message.id,
-                seq: message.seq,
-                receipt,
-                content: Arc::clone(&message.content),
-                sent_at_ms: message.sent_at_ms,
-                receives: message.receives,
-                first_received_at_ms: message.first_received_at_ms,
-                dead_letter_source: message.source.clone(),
-            });
+            again.push(message.delivery(receipt.queue_number));
         }
         (!again.is_empty()).then_some(again)
     }
 
-    /// The message a receipt names, by its place in the list.
     fn find(&self, queue: &Queue, receipt: Receipt) -> Result<Option<usize>, Error> {
         if receipt.queue_number != queue.number && !self.has(Bug::TakesAnyQueuesReceipt) {
             return Err(Error::ReceiptInvalid);
@@ -350,9 +350,7 @@ impl Queues for Naive {
         if self.has(Bug::AnOldReceiptFitsTheNewQueue) {
             last.1 = 0;
         }
-        let (messages, accepted, attempts) = (vec![], vec![], vec![]);
-        let new = Queue { number, settings, messages, accepted, attempts, purged_at_ms: None };
-        queues.insert(self.key(queue), new);
+        queues.insert(self.key(queue), Queue::new(number, settings));
         Ok(Created::New)
     }
 

@@ -42,81 +42,87 @@ async fn answer(router: &Router, request: Request<Body>) -> (StatusCode, String,
     (status, legacy.unwrap_or_default().to_owned(), body)
 }
 
+/// Operation, body, the older error code, and what the message must name.
+const BAD_JSON: &[(&str, &str, &str, &str)] = &[
+    ("CreateQueue", "{", "SerializationException", "EOF"),
+    ("CreateQueue", r#"{"QueueName":7}"#, "SerializationException", "QueueName"),
+    ("CreateQueue", "{}", "MissingParameter", "QueueName"),
+    ("CreateQueue", r#"{"QueueName":"a b"}"#, "InvalidParameterValue", "QueueName"),
+    ("SendMessage", r#"{"QueueUrl":"/q"}"#, "MissingParameter", "MessageBody"),
+    ("SendMessage", r#"{"MessageBody":"x"}"#, "MissingParameter", "QueueUrl"),
+    (
+        "SendMessage",
+        r#"{"QueueUrl":"/no","MessageBody":"x"}"#,
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "queue",
+    ),
+    (
+        "SendMessage",
+        r#"{"QueueUrl":"/q","MessageBody":"x","DelaySeconds":901}"#,
+        "InvalidParameterValue",
+        "DelaySeconds",
+    ),
+    (
+        "SendMessage",
+        r#"{"QueueUrl":"/q","MessageBody":"x","DelaySeconds":-1}"#,
+        "InvalidParameterValue",
+        "DelaySeconds",
+    ),
+    (
+        "ReceiveMessage",
+        r#"{"QueueUrl":"/q","MaxNumberOfMessages":11}"#,
+        "InvalidParameterValue",
+        "MaxNumberOfMessages",
+    ),
+    (
+        "ReceiveMessage",
+        r#"{"QueueUrl":"/q","WaitTimeSeconds":21}"#,
+        "InvalidParameterValue",
+        "WaitTimeSeconds",
+    ),
+    (
+        "ReceiveMessage",
+        r#"{"QueueUrl":"/q","AttributeNames":["Nope"]}"#,
+        "InvalidAttributeName",
+        "Nope",
+    ),
+    (
+        "DeleteMessage",
+        r#"{"QueueUrl":"/q","ReceiptHandle":"x"}"#,
+        "ReceiptHandleIsInvalid",
+        "receipt handle",
+    ),
+    ("Nonsense", "{}", "InvalidAction", "Nonsense"),
+];
+
+/// Path, form, status, error code.
+const BAD_FORMS: &[(&str, &str, u16, &str)] = &[
+    ("/", "", 400, "MissingAction"),
+    ("/", "Action=Nope", 400, "InvalidAction"),
+    ("/", "Action=CreateQueue", 400, "MissingParameter"),
+    ("/000000000000/no", "Action=SendMessage&MessageBody=x", 400, "NonExistentQueue"),
+    (
+        "/000000000000/q",
+        "Action=ReceiveMessage&MaxNumberOfMessages=x",
+        400,
+        "InvalidParameterValue",
+    ),
+    ("/000000000000/q", "Action=DeleteMessage&ReceiptHandle=x", 404, "ReceiptHandleIsInvalid"),
+];
+
 #[tokio::test]
 async fn errors_name_the_field_in_both_protocols() {
     let router = router();
     json(&router, "CreateQueue", r#"{"QueueName":"q"}"#).await;
-    for (action, body, code, names) in [
-        ("CreateQueue", "{", "SerializationException", "EOF"),
-        ("CreateQueue", r#"{"QueueName":7}"#, "SerializationException", "QueueName"),
-        ("CreateQueue", "{}", "MissingParameter", "QueueName"),
-        ("CreateQueue", r#"{"QueueName":"a b"}"#, "InvalidParameterValue", "QueueName"),
-        ("SendMessage", r#"{"QueueUrl":"/q"}"#, "MissingParameter", "MessageBody"),
-        ("SendMessage", r#"{"MessageBody":"x"}"#, "MissingParameter", "QueueUrl"),
-        (
-            "SendMessage",
-            r#"{"QueueUrl":"/no","MessageBody":"x"}"#,
-            "AWS.SimpleQueueService.NonExistentQueue",
-            "queue",
-        ),
-        (
-            "SendMessage",
-            r#"{"QueueUrl":"/q","MessageBody":"x","DelaySeconds":901}"#,
-            "InvalidParameterValue",
-            "DelaySeconds",
-        ),
-        (
-            "SendMessage",
-            r#"{"QueueUrl":"/q","MessageBody":"x","DelaySeconds":-1}"#,
-            "InvalidParameterValue",
-            "DelaySeconds",
-        ),
-        (
-            "ReceiveMessage",
-            r#"{"QueueUrl":"/q","MaxNumberOfMessages":11}"#,
-            "InvalidParameterValue",
-            "MaxNumberOfMessages",
-        ),
-        (
-            "ReceiveMessage",
-            r#"{"QueueUrl":"/q","WaitTimeSeconds":21}"#,
-            "InvalidParameterValue",
-            "WaitTimeSeconds",
-        ),
-        (
-            "ReceiveMessage",
-            r#"{"QueueUrl":"/q","AttributeNames":["Nope"]}"#,
-            "InvalidAttributeName",
-            "Nope",
-        ),
-        (
-            "DeleteMessage",
-            r#"{"QueueUrl":"/q","ReceiptHandle":"x"}"#,
-            "ReceiptHandleIsInvalid",
-            "receipt handle",
-        ),
-        ("Nonsense", "{}", "InvalidAction", "Nonsense"),
-    ] {
+    for (action, body, code, names) in BAD_JSON {
         let (status, legacy, message) = json(&router, action, body).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{action} {body}: {message}");
         assert_eq!(legacy, format!("{code};Sender"), "{action} {body}: {message}");
         assert!(message.contains(names), "{action} {body}: {message}");
     }
-    for (path, body, status, code) in [
-        ("/", "", 400, "MissingAction"),
-        ("/", "Action=Nope", 400, "InvalidAction"),
-        ("/", "Action=CreateQueue", 400, "MissingParameter"),
-        ("/000000000000/no", "Action=SendMessage&MessageBody=x", 400, "NonExistentQueue"),
-        (
-            "/000000000000/q",
-            "Action=ReceiveMessage&MaxNumberOfMessages=x",
-            400,
-            "InvalidParameterValue",
-        ),
-        ("/000000000000/q", "Action=DeleteMessage&ReceiptHandle=x", 404, "ReceiptHandleIsInvalid"),
-    ] {
+    for (path, body, status, code) in BAD_FORMS {
         let (found, _, message) = form(&router, path, body).await;
-        assert_eq!(found.as_u16(), status, "{body}: {message}");
+        assert_eq!(found.as_u16(), *status, "{body}: {message}");
         assert!(message.contains(&format!("{code}</Code>")), "{body}: {message}");
     }
     let get = Request::get("/?Action=ListQueues").body(Body::empty()).unwrap();
