@@ -1,8 +1,10 @@
 //! Questions about the job-queue, and its answers compared.
 
+mod questions;
+
 use crate::System;
 
 /// The registry entry of the job-queue.
 pub fn system() -> System {
-    System { name: "job-queue", questions: vec![], comparison: None }
+    System { name: "job-queue", questions: questions::questions(), comparison: None }
 }
