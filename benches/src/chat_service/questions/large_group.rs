@@ -71,7 +71,7 @@ async fn run(stage: Stage) -> anyhow::Result<()> {
         tokio::spawn(async move {
             while let Ok(frame) = socket.next().await {
                 if let ServerFrame::Message(message) = frame {
-                    drop(arrived.send((message.seq, Instant::now())).await);
+                    let _gone = arrived.send((message.seq, Instant::now())).await;
                 }
             }
         });
