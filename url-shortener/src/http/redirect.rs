@@ -29,11 +29,11 @@ const PERMANENT: HeaderValue = HeaderValue::from_static("public, max-age=3600");
     (status = 302, description = "There", headers(("Location" = String))),
     (status = 307, description = "There, with the same method", headers(("Location" = String))),
     (status = 308, description = "There, for good, with the same method", headers(("Location" = String))),
-    (status = 400, description = "That cannot be a code", body = Problem),
-    (status = 404, description = "No such link", body = Problem),
-    (status = 410, description = "Expired, disabled, or used up", body = Problem),
-    (status = 429, description = "Too many unknown codes from this address", body = Problem),
-    (status = 503, description = "The link counts its visits in a store that does not answer", body = Problem),
+    (status = 400, description = "That cannot be a code", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such link", body = Problem, content_type = "application/problem+json"),
+    (status = 410, description = "Expired, disabled, or used up", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many unknown codes from this address", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The link counts its visits in a store that does not answer", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn follow<S: Store>(
     State(api): Service<S>,
