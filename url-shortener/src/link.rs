@@ -355,8 +355,8 @@ pub trait Links: Send + Sync + 'static {
         each: impl FnMut(Entry<'_>) + Send + 'static,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Calls `found` with the entry of one code, deleted ones included: the read-through of an
-    /// index that does not hold everything.
+    /// The entry of one code, deleted ones included: the read-through of an index that does not
+    /// hold everything.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -364,6 +364,21 @@ pub trait Links: Send + Sync + 'static {
         &self,
         code: &Code,
     ) -> impl Future<Output = Result<Option<OwnedEntry>, Error>> + Send;
+
+    /// Calls `each` with the entry of every link that other servers change, from the last
+    /// [`load`](Self::load) on, at most a second late, until the store fails; then call it again.
+    /// An entry may come more than once. A store of one server has nothing to tell and never
+    /// returns.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: changes are not lost, the next call begins with them.
+    fn watch(
+        &self,
+        each: impl FnMut(Entry<'_>) + Send,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = each;
+        std::future::pending()
+    }
 
     /// Forgets replies older than [`REPLAY_KEPT_MS`] and folds what was put off; bounded work,
     /// to be called every second or so.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use clap::Parser;
+use hyper::Request;
+use hyper::body::Incoming;
 use rate_limiter::{AlgorithmName, Policy};
 use service::{Clock, Readiness, ServerSettings, StoreSettings, StoreUrl};
 use url_shortener::codes::Scheme;
 use url_shortener::http::{self, Api, ApiOptions, BULK_BYTES_MAX};
 use url_shortener::keys;
 use url_shortener::shortener::{Options, Shortener};
-use url_shortener::store::{Store, memory::Memory, sqlite::Sqlite};
+use url_shortener::store::{Store, memory::Memory, postgres::Postgres, sqlite::Sqlite};
 use url_shortener::target_url::UrlPolicy;
 
 #[global_allocator]
@@ -17,6 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A URL shortener.
 #[derive(Parser)]
+#[expect(clippy::large_enum_variant, reason = "parsed once")]
 #[command(name = "url-shortener")]
 enum Command {
     /// Serve the HTTP API and the redirects
@@ -91,6 +94,7 @@ async fn main() -> anyhow::Result<()> {
             match &settings.store.store {
                 StoreUrl::Memory => serve(Memory::default(), settings).await,
                 StoreUrl::Sqlite(path) => serve(Sqlite::open(path)?, settings).await,
+                StoreUrl::Postgres(url) => serve(Postgres::connect(url).await?, settings).await,
                 other => Err(other.unsupported(&ACCEPTED))?,
             }
         }
@@ -100,13 +104,16 @@ async fn main() -> anyhow::Result<()> {
             | KeyCommand::Revoke { store, .. }) = &command;
             match &store.store {
                 StoreUrl::Sqlite(path) => manage_keys(&Sqlite::open(path)?, command).await,
+                StoreUrl::Postgres(url) => {
+                    manage_keys(&Postgres::connect(url).await?, command).await
+                }
                 other => Err(other.unsupported(&ACCEPTED[1..]))?,
             }
         }
     }
 }
 
-const ACCEPTED: [&str; 2] = ["memory:", "sqlite:PATH"];
+const ACCEPTED: [&str; 3] = ["memory:", "sqlite:PATH", "postgres://..."];
 
 async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
     let listener = service::bind(settings.server.listen).await?;
@@ -150,7 +157,8 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
     limits.body_bytes = limits.body_bytes.max(BULK_BYTES_MAX);
     let router = service::harden(http::router(&api, Readiness::new(&shutdown)), limits);
     let connections = settings.server.connection_limits();
-    service::serve_with(listener, router, shutdown, connections).await;
+    let first = move |request: &Request<Incoming>, peer| api.first(request, peer);
+    service::serve_first(listener, first, router, shutdown, connections).await;
     Ok(())
 }
 

@@ -40,6 +40,9 @@ pub const ATTEMPTS_MAX: u32 = 16;
 /// How often keys are read again and the store does its chores.
 const CHORES_EVERY: Duration = Duration::from_secs(1);
 
+/// Pause before listening for the changes of other servers again.
+const WATCH_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
 /// What can be chosen at the start.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -170,6 +173,15 @@ impl<S: Store> Shortener<S> {
                 every.tick().await;
                 if let Err(error) = this.chores().await {
                     tracing::warn!(%error, "chores are put off");
+                }
+            }
+        }));
+        let (this, closing) = (Arc::clone(self), shutdown.closing());
+        tokio::spawn(closing.run_until_cancelled_owned(async move {
+            loop {
+                if let Err(error) = this.store.watch(|entry| this.index.apply(entry)).await {
+                    tracing::warn!(%error, "changes of other servers are missed until it is back");
+                    tokio::time::sleep(WATCH_AGAIN_AFTER).await;
                 }
             }
         }));

@@ -1,8 +1,15 @@
-//! Questions about the url-shortener, and its answers compared.
+//! Questions about the url-shortener, and its code generators compared.
+
+mod compare;
+mod questions;
 
 use crate::System;
 
 /// The registry entry of the url-shortener.
 pub fn system() -> System {
-    System { name: "url-shortener", questions: vec![], comparison: None }
+    System {
+        name: "url-shortener",
+        questions: questions::questions(),
+        comparison: Some(compare::comparison()),
+    }
 }

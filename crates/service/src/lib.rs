@@ -55,7 +55,7 @@ pub use self::limits::Limits;
 pub use self::operations::{Readiness, operations};
 pub use self::problem::{FieldError, Problem};
 pub use self::request_id::RequestId;
-pub use self::serve::{Connection, ConnectionLimits, bind, serve, serve_with};
+pub use self::serve::{Connection, ConnectionLimits, bind, serve, serve_first, serve_with};
 pub use self::settings::{ServerSettings, StoreSettings};
 pub use self::shutdown::{Drained, Shutdown};
 pub use self::store_url::StoreUrl;

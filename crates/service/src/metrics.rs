@@ -66,7 +66,7 @@ fn start_recorder() -> PrometheusHandle {
 /// The metric handles of one route, kept so that a request builds no labels and hashes nothing:
 /// it walks a list of the few (method, status) pairs this route has answered with.
 #[derive(Default)]
-pub(crate) struct RouteMetrics(ArcSwap<Vec<Arc<Cell>>>);
+pub struct RouteMetrics(ArcSwap<Vec<Arc<Cell>>>);
 
 struct Cell {
     route: Box<str>,
@@ -77,13 +77,8 @@ struct Cell {
 }
 
 impl RouteMetrics {
-    pub(crate) fn record(
-        &self,
-        route: &str,
-        method: &Method,
-        status: StatusCode,
-        elapsed: Duration,
-    ) {
+    /// Counts one answered request.
+    pub fn record(&self, route: &str, method: &Method, status: StatusCode, elapsed: Duration) {
         let method = method_label(method);
         let cells = self.0.load();
         // The route is compared too: one router may be mounted under two prefixes.

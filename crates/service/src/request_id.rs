@@ -64,7 +64,8 @@ impl RequestId {
         CURRENT.scope(self, work).await
     }
 
-    pub(crate) fn header(&self) -> HeaderValue {
+    /// As the value of [`X_REQUEST_ID`].
+    pub fn header(&self) -> HeaderValue {
         match &self.0 {
             Source::Client(sent) => sent.clone(),
             Source::Counted(_) => HeaderValue::try_from(self.to_string())

@@ -15,9 +15,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use hyper::Request;
+use futures::future::Either;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
@@ -128,6 +129,26 @@ pub async fn serve_with(
     shutdown: Shutdown,
     limits: ConnectionLimits,
 ) -> Drained {
+    serve_first(listener, |_, _| None, router, shutdown, limits).await
+}
+
+/// [`serve_with`], asking `first` before the router: what it answers costs no routing, no boxed
+/// future and no layer. For the one hot route of a service whose work is smaller than that.
+///
+/// Trap: nothing that [`harden`](fn@crate::harden) does happens for such a request. `first` must
+/// not wait, must answer only what it surely can, and counts and names the request itself
+/// ([`RouteMetrics`](crate::metrics::RouteMetrics), [`RequestId`](crate::RequestId)).
+pub async fn serve_first<F>(
+    listener: TcpListener,
+    first: F,
+    router: Router,
+    shutdown: Shutdown,
+    limits: ConnectionLimits,
+) -> Drained
+where
+    F: Fn(&Request<Incoming>, SocketAddr) -> Option<Response<Body>> + Send + Sync + 'static,
+{
+    let first = Arc::new(first);
     let places = Arc::new(Semaphore::new(limits.connections));
     let builder = http(&limits);
     let shared = Arc::new(shutdown.clone());
@@ -140,8 +161,9 @@ pub async fn serve_with(
             accepted = accept(&listener, &places) => accepted,
         };
         let connection = Connection(Some((peer, Arc::clone(&shared))));
+        let asked = (Arc::clone(&first), peer);
         let handling =
-            handle(stream, connection, router.clone(), builder.clone(), limits.head_time);
+            handle(stream, connection, asked, router.clone(), builder.clone(), limits.head_time);
         tokio::spawn(shutdown.track(async move {
             handling.await;
             drop(place);
@@ -195,13 +217,16 @@ fn http(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
 }
 
 /// One connection, from accept to close.
-async fn handle(
+async fn handle<F>(
     stream: TcpStream,
     connection: Connection,
+    (first, peer): (Arc<F>, SocketAddr),
     router: Router,
     builder: Builder<TokioExecutor>,
     head_time: Duration,
-) {
+) where
+    F: Fn(&Request<Incoming>, SocketAddr) -> Option<Response<Body>> + Send + Sync + 'static,
+{
     // Without this Nagle's algorithm holds small responses back for the client's delayed ACK.
     let _best_effort = stream.set_nodelay(true);
     let closing = connection.closing();
@@ -209,9 +234,12 @@ async fn handle(
     let asking = Arc::clone(&has_asked);
     let service = service_fn(move |request: Request<Incoming>| {
         asking.store(true, Ordering::Relaxed);
+        if let Some(response) = first(&request, peer) {
+            return Either::Left(std::future::ready(Ok(response)));
+        }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(connection.clone());
-        router.clone().call(request)
+        Either::Right(router.clone().call(request))
     });
     let http = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(http);

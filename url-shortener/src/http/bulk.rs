@@ -57,10 +57,10 @@ pub(super) struct RowBody {
     request_body(content = String, content_type = "application/x-ndjson"),
     security(("api_key" = [])), responses(
     (status = 200, description = "A line per row", body = RowBody, content_type = "application/x-ndjson"),
-    (status = 401, description = "No API key, or an unknown one", body = Problem),
-    (status = 413, description = "The body is too large", body = Problem),
-    (status = 415, description = "The body is not NDJSON by its content type", body = Problem),
-    (status = 429, description = "Too many requests with this key", body = Problem),
+    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
+    (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+    (status = 415, description = "The body is not NDJSON by its content type", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn create_many<S: Store>(
     State(api): Service<S>,

@@ -39,14 +39,14 @@ impl<S: Store> Api<S> {
     (status = 201, description = "Created, on disk", body = LinkBody<'_>, headers(
         ("Location" = String, description = "The link as a resource"),
         ("ETag" = String, description = "Its version"))),
-    (status = 400, description = "The body is not JSON, or a header is wrong", body = Problem),
-    (status = 401, description = "No API key, or an unknown one", body = Problem),
-    (status = 409, description = "The alias is taken, or the same request is in flight", body = Problem),
-    (status = 413, description = "The body is too large", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong (errors[] names it), or the key was used with another request", body = Problem),
-    (status = 429, description = "Too many requests with this key", body = Problem),
-    (status = 503, description = "The store does not answer", body = Problem),
+    (status = 400, description = "The body is not JSON, or a header is wrong", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "The alias is taken, or the same request is in flight", body = Problem, content_type = "application/problem+json"),
+    (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+    (status = 415, description = "The body is not JSON by its content type", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "A field is wrong (errors[] names it), or the key was used with another request", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The store does not answer", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn create<S: Store>(
     State(api): Service<S>,
@@ -90,10 +90,10 @@ pub(super) async fn create<S: Store>(
     security(("api_key" = [])), responses(
     (status = 200, description = "The link", body = LinkBody<'_>, headers(("ETag" = String))),
     (status = 304, description = "It is still at the version in If-None-Match"),
-    (status = 400, description = "That cannot be a code", body = Problem),
-    (status = 401, description = "No API key, or an unknown one", body = Problem),
-    (status = 404, description = "You have no such link", body = Problem),
-    (status = 429, description = "Too many requests with this key", body = Problem),
+    (status = 400, description = "That cannot be a code", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "You have no such link", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn get<S: Store>(
     State(api): Service<S>,
@@ -108,18 +108,18 @@ pub(super) async fn get<S: Store>(
 
 /// Change a link (JSON Merge Patch: null clears a field). `If-Match` says which version you read.
 #[utoipa::path(patch, path = "/v1/links/{code}", request_body = ChangeBody,
-    params(("code" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("code" = String, Path), ("If-Match" = String, Header)),
     security(("api_key" = [])), responses(
     (status = 200, description = "The link, changed", body = LinkBody<'_>, headers(("ETag" = String))),
-    (status = 400, description = "The body is not JSON, or a header is wrong", body = Problem),
-    (status = 401, description = "No API key, or an unknown one", body = Problem),
-    (status = 404, description = "You have no such link", body = Problem),
-    (status = 412, description = "Somebody changed it since", body = Problem),
-    (status = 413, description = "The body is too large", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
-    (status = 428, description = "If-Match is missing", body = Problem),
-    (status = 429, description = "Too many requests with this key", body = Problem),
+    (status = 400, description = "The body is not JSON, or a header is wrong", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "You have no such link", body = Problem, content_type = "application/problem+json"),
+    (status = 412, description = "Somebody changed it since", body = Problem, content_type = "application/problem+json"),
+    (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+    (status = 415, description = "The body is not JSON by its content type", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "A field is wrong; errors[] names it", body = Problem, content_type = "application/problem+json"),
+    (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn update<S: Store>(
     State(api): Service<S>,
@@ -145,15 +145,15 @@ pub(super) async fn update<S: Store>(
 
 /// Delete a link. Its code is never given out again.
 #[utoipa::path(delete, path = "/v1/links/{code}",
-    params(("code" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("code" = String, Path), ("If-Match" = String, Header)),
     security(("api_key" = [])), responses(
     (status = 204, description = "Deleted"),
-    (status = 400, description = "That cannot be a code, or a header is wrong", body = Problem),
-    (status = 401, description = "No API key, or an unknown one", body = Problem),
-    (status = 404, description = "You have no such link", body = Problem),
-    (status = 412, description = "Somebody changed it since", body = Problem),
-    (status = 428, description = "If-Match is missing", body = Problem),
-    (status = 429, description = "Too many requests with this key", body = Problem),
+    (status = 400, description = "That cannot be a code, or a header is wrong", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "You have no such link", body = Problem, content_type = "application/problem+json"),
+    (status = 412, description = "Somebody changed it since", body = Problem, content_type = "application/problem+json"),
+    (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn delete<S: Store>(
     State(api): Service<S>,
@@ -226,9 +226,9 @@ pub(super) struct PageBody<'a> {
 #[utoipa::path(get, path = "/v1/links", params(ListQuery), security(("api_key" = [])), responses(
     (status = 200, description = "A page", body = PageBody<'_>, headers(
         ("Link" = Option<String>, description = "rel=\"next\""))),
-    (status = 400, description = "A query parameter is wrong", body = Problem),
-    (status = 401, description = "No API key, or an unknown one", body = Problem),
-    (status = 429, description = "Too many requests with this key", body = Problem),
+    (status = 400, description = "A query parameter is wrong", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list<S: Store>(
     State(api): Service<S>,

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use rate_limiter::layer::RateLimitLayer;
 use rate_limiter::store::memory::{Memory, MemoryLimiter};
 use rate_limiter::{Key, Policy, Store as _};
+use service::metrics::RouteMetrics;
 use service::{Connection, Problem, Readiness, TrustedProxies};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -57,6 +58,7 @@ pub struct Api<S> {
     shortener: Arc<Shortener<S>>,
     options: ApiOptions,
     scanners: MemoryLimiter,
+    redirects: RouteMetrics,
 }
 
 type Service<S> = State<Arc<Api<S>>>;
@@ -65,7 +67,7 @@ impl<S: Store> Api<S> {
     /// A front with counts of its own.
     pub fn new(shortener: Arc<Shortener<S>>, options: ApiOptions) -> Arc<Self> {
         let scanners = Memory::default().limiter(options.unknown_codes.clone());
-        Arc::new(Self { shortener, options, scanners })
+        Arc::new(Self { shortener, options, scanners, redirects: RouteMetrics::default() })
     }
 
     fn short_url(&self, code: &str) -> String {

@@ -1,15 +1,22 @@
 //! `GET /{code}`: why the rest exists.
 
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, LOCATION, REFERER, USER_AGENT};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use service::{Connection, Path, Problem};
+use service::request_id::X_REQUEST_ID;
+use service::{Connection, Path, Problem, RequestId};
 
 use super::{Api, Service};
 use crate::link::{Error, Redirect};
 use crate::shortener::Visit;
 use crate::store::Store;
+
+const ROUTE: &str = "/{code}";
 
 /// A browser asks again each time: the click counts, and an edited link takes effect.
 const TEMPORARY: HeaderValue = HeaderValue::from_static("private, max-age=0");
@@ -22,11 +29,11 @@ const PERMANENT: HeaderValue = HeaderValue::from_static("public, max-age=3600");
     (status = 302, description = "There", headers(("Location" = String))),
     (status = 307, description = "There, with the same method", headers(("Location" = String))),
     (status = 308, description = "There, for good, with the same method", headers(("Location" = String))),
-    (status = 400, description = "That cannot be a code", body = Problem),
-    (status = 404, description = "No such link", body = Problem),
-    (status = 410, description = "Expired, disabled, or used up", body = Problem),
-    (status = 429, description = "Too many unknown codes from this address", body = Problem),
-    (status = 503, description = "The link counts its visits in a store that does not answer", body = Problem),
+    (status = 400, description = "That cannot be a code", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such link", body = Problem, content_type = "application/problem+json"),
+    (status = 410, description = "Expired, disabled, or used up", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many unknown codes from this address", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The link counts its visits in a store that does not answer", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn follow<S: Store>(
     State(api): Service<S>,
@@ -50,6 +57,38 @@ pub(super) async fn follow<S: Store>(
             Err(api.scanned(address).unwrap_or_else(|| error.into()))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+impl<S: Store> Api<S> {
+    /// The redirect beside the router: for [`service::serve_first`]. `None` for everything but a
+    /// plain link that can be answered from memory.
+    ///
+    /// Routing, extractors and the layers around them cost more than the redirect itself. What
+    /// they do that a client or an operator can see is done here too: the request id, the metrics,
+    /// the same fields.
+    pub fn first<B>(&self, request: &Request<B>, peer: SocketAddr) -> Option<Response> {
+        let started = Instant::now();
+        let counts = match *request.method() {
+            Method::GET => true,
+            Method::HEAD => false,
+            _ => return None,
+        };
+        let code = request.uri().path().strip_prefix('/')?;
+        let headers = request.headers();
+        let visit = counts.then(|| Visit {
+            address: Some(self.options.proxies.client_ip(peer.ip(), headers)),
+            agent: text(headers, USER_AGENT).unwrap_or_default(),
+            referer: text(headers, REFERER),
+        });
+        let (status, fields) = self.shortener.follow_now(code, visit, fields)?.ok()?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        response.headers_mut().reserve(fields.len() + 1);
+        response.headers_mut().extend(fields);
+        response.headers_mut().insert(X_REQUEST_ID, RequestId::of(headers).header());
+        self.redirects.record(ROUTE, request.method(), status, started.elapsed());
+        Some(response)
     }
 }
 

@@ -49,10 +49,10 @@ pub(super) struct DayBody {
 #[utoipa::path(get, path = "/v1/links/{code}/stats", params(("code" = String, Path)),
     security(("api_key" = [])), responses(
     (status = 200, description = "The clicks", body = StatsBody),
-    (status = 400, description = "That cannot be a code", body = Problem),
-    (status = 401, description = "No API key, or an unknown one", body = Problem),
-    (status = 404, description = "You have no such link", body = Problem),
-    (status = 429, description = "Too many requests with this key", body = Problem),
+    (status = 400, description = "That cannot be a code", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "You have no such link", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn stats<S: Store>(
     State(api): Service<S>,

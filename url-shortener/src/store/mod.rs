@@ -7,6 +7,7 @@ use crate::link::Links;
 
 pub mod memory;
 pub mod sqlite;
+pub mod postgres;
 
 /// Everything a shortener keeps, in one place: the reply to a create is written with the link, and
 /// the counter behind the codes is as durable as they are.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use testkit::Suite;
 use url_shortener::codes::Scheme;
 use url_shortener::conformance::{Fixture, codes, promises};
+use url_shortener::store::postgres::{Postgres, SCHEMA};
 use url_shortener::store::{memory::Memory, sqlite::Sqlite};
 
 mod generators;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let mut suite = Suite::new();
     suite.answer("memory", promises, || async { MemoryFixture::default() });
     suite.answer("sqlite", promises, || async { SqliteFixture::new() });
+    suite.answer("postgres", promises, PostgresFixture::new);
     // The wrong stores differ from this one by one line each, and this one is right.
     let naive = |bug| async move { NaiveFixture { bug, rows: Arc::default() } };
     suite.answer("naive", promises, move || naive(None));
@@ -68,5 +70,32 @@ impl Fixture for SqliteFixture {
 
     async fn servers(&self, count: usize) -> Vec<Arc<Sqlite>> {
         vec![Arc::clone(&self.store); count]
+    }
+}
+
+/// A database of its own; every server has connections of its own.
+struct PostgresFixture {
+    database: infra::Database,
+    _server: infra::Postgres,
+}
+
+impl PostgresFixture {
+    async fn new() -> Self {
+        let server = infra::postgres().await.expect("a Postgres to test against");
+        let database = server.database("url_shortener", SCHEMA).await.expect("a database");
+        Self { database, _server: server }
+    }
+}
+
+impl Fixture for PostgresFixture {
+    type Store = Postgres;
+
+    async fn servers(&self, count: usize) -> Vec<Arc<Postgres>> {
+        let mut servers = Vec::new();
+        for _ in 0..count {
+            let store = Postgres::connect(self.database.url()).await;
+            servers.push(Arc::new(store.expect("the database answers")));
+        }
+        servers
     }
 }

@@ -8,3 +8,4 @@ mod bulk;
 mod races;
 mod hang_up;
 mod crash;
+mod two_servers;

@@ -6,11 +6,17 @@ use axum::body::Body;
 use serde_json::json;
 use url_shortener::store::memory::Memory;
 
-use crate::support::{Choices, NOON_MS, app, app_on};
+use crate::support::{App, Choices, NOON_MS, app, app_on};
 
 #[tokio::test]
-async fn each_status_redirects_with_its_caching() {
-    let app = app().await;
+async fn each_status_redirects_with_its_caching_beside_the_router_and_through_it() {
+    for beside_the_router in [true, false] {
+        let choices = Choices { beside_the_router, ..Choices::default() };
+        each_status_redirects_with_its_caching(&app_on(Arc::default(), choices).await).await;
+    }
+}
+
+async fn each_status_redirects_with_its_caching(app: &App<Memory>) {
     for (status, caching) in [
         (301, "public, max-age=3600"),
         (302, "private, max-age=0"),

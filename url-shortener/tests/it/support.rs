@@ -6,6 +6,8 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use http_body_util::BodyExt;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client as Hyper, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use rate_limiter::{AlgorithmName, Policy};
@@ -33,6 +35,7 @@ pub(crate) struct Choices {
     pub(crate) requests_per_second: u32,
     pub(crate) unknown_per_minute: u32,
     pub(crate) durable_clicks: bool,
+    pub(crate) beside_the_router: bool,
 }
 
 impl Default for Choices {
@@ -41,6 +44,7 @@ impl Default for Choices {
             requests_per_second: 1_000_000,
             unknown_per_minute: 1_000_000,
             durable_clicks: false,
+            beside_the_router: true,
         }
     }
 }
@@ -82,7 +86,17 @@ pub(crate) async fn app_on<S: Store>(store: Arc<S>, choices: Choices) -> App<S> 
     let router = service::harden(http::router(&api, Readiness::new(&shutdown)), limits);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(service::serve(listener, router, shutdown.clone()));
+    let (limits, stop) = (service::ConnectionLimits::default(), shutdown.clone());
+    tokio::spawn(async move {
+        // Both ways of a redirect are tested: beside the router and through it.
+        match choices.beside_the_router {
+            true => {
+                let first = move |request: &Request<Incoming>, peer| api.first(request, peer);
+                service::serve_first(listener, first, router, stop, limits).await
+            }
+            false => service::serve_with(listener, router, stop, limits).await,
+        }
+    });
     App { shortener, clock, client: Client::to(address, Some(key)), shutdown }
 }
 
