@@ -89,6 +89,39 @@ impl<K: Hash + Eq, V, P: Policy, W: Weigher<K, V>, S: BuildHasher> PolicyCache<K
         (entry.key, entry.value)
     }
 
+    /// As [`Cache::insert_with`], for a caller who has hashed the key with this cache's hasher.
+    pub(crate) fn insert_hashed(
+        &mut self,
+        hash: u64,
+        key: K,
+        value: V,
+        mut leave: impl FnMut(Departure<K, V>),
+    ) {
+        let weight = self.weigher.weigh(&key, &value);
+        let heavy = weight.into();
+        if let Some(slot) = self.find(hash, &key) {
+            let entry = self.slots[slot as usize].as_mut().expect("the index names filled slots");
+            if heavy == entry.weight.into() {
+                let value = mem::replace(&mut entry.value, value);
+                self.policy.hit(slot);
+                return leave(Departure { key, value, cause: Cause::Replaced });
+            }
+            // Trade-off: a write that changes the weight is a removal and an insertion, so the
+            // entry starts its career again. Policies stay free of a third way to change a queue.
+            self.policy.remove(slot);
+            let (key, value) = self.vacate(slot);
+            leave(Departure { key, value, cause: Cause::Replaced });
+        }
+        if heavy > self.capacity {
+            return leave(Departure { key, value, cause: Cause::TooHeavy });
+        }
+        self.policy.miss(hash);
+        while self.weight + heavy > self.capacity {
+            self.evict(&mut leave);
+        }
+        self.occupy(hash, Entry { key, value, weight });
+    }
+
     fn evict(&mut self, leave: &mut impl FnMut(Departure<K, V>)) {
         let victim = self.policy.victim();
         let (key, value) = self.vacate(victim);
@@ -134,11 +167,13 @@ where
     P: LazyPromotion,
 {
     /// As [`Cache::get`], with shared access: what a reader does under a lock for reading.
-    pub fn get_shared<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    /// `hash` is the key's by this cache's hasher, which the caller has used to find the shard.
+    #[inline]
+    pub(crate) fn get_shared<Q: Hash + Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
-        let slot = self.find(self.hasher.hash_one(key), key)?;
+        let slot = self.find(hash, key)?;
         self.policy.hit_shared(slot);
         Some(&self.entry(slot).value)
     }
@@ -187,31 +222,8 @@ where
         self.slots[slot as usize].as_mut().map(|entry| &mut entry.value)
     }
 
-    fn insert_with(&mut self, key: K, value: V, mut leave: impl FnMut(Departure<K, V>)) {
-        let weight = self.weigher.weigh(&key, &value);
-        let heavy = weight.into();
-        let hash = self.hasher.hash_one(&key);
-        if let Some(slot) = self.find(hash, &key) {
-            let entry = self.slots[slot as usize].as_mut().expect("the index names filled slots");
-            if heavy == entry.weight.into() {
-                let value = mem::replace(&mut entry.value, value);
-                self.policy.hit(slot);
-                return leave(Departure { key, value, cause: Cause::Replaced });
-            }
-            // Trade-off: a write that changes the weight is a removal and an insertion, so the
-            // entry starts its career again. Policies stay free of a third way to change a queue.
-            self.policy.remove(slot);
-            let (key, value) = self.vacate(slot);
-            leave(Departure { key, value, cause: Cause::Replaced });
-        }
-        if heavy > self.capacity {
-            return leave(Departure { key, value, cause: Cause::TooHeavy });
-        }
-        self.policy.miss(hash);
-        while self.weight + heavy > self.capacity {
-            self.evict(&mut leave);
-        }
-        self.occupy(hash, Entry { key, value, weight });
+    fn insert_with(&mut self, key: K, value: V, leave: impl FnMut(Departure<K, V>)) {
+        self.insert_hashed(self.hasher.hash_one(&key), key, value, leave);
     }
 
     fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<(K, V)>

@@ -28,7 +28,7 @@ use crossbeam_utils::CachePadded;
 use foldhash::fast::RandomState;
 
 use crate::{
-    cache::{AtLeastOne, Cache, Departure, Weigher},
+    cache::{AtLeastOne, Cache, Departure, UnitWeight, Weigher},
     policy::LazyPromotion,
     policy_cache::PolicyCache,
     sync::{Mutex, RwLock},
@@ -270,15 +270,13 @@ impl<K: Hash + Eq, V: Clone, P: LazyPromotion> ReadShared<K, V, P> {
     /// A cache for `capacity` entries in `shards` shards.
     pub fn with_shards(capacity: u64, shards: usize) -> Self {
         let shards = shards.clamp(1, SHARDS_MAX);
+        let hasher = RandomState::default();
         let shard = |at| {
-            let capacity = share_of(capacity, shards, at) as usize;
-            CachePadded::new(RwLock::new(PolicyCache::new(capacity)))
+            let capacity = share_of(capacity, shards, at);
+            let cache = PolicyCache::with_parts(capacity, UnitWeight, hasher.clone());
+            CachePadded::new(RwLock::new(cache))
         };
-        Self {
-            shards: (0..shards).map(shard).collect(),
-            hasher: RandomState::default(),
-            listener: None,
-        }
+        Self { shards: (0..shards).map(shard).collect(), hasher, listener: None }
     }
 
     /// Has every departure told to `listener`, on the thread that caused it.
@@ -293,14 +291,13 @@ impl<K: Hash + Eq, V: Clone, P: LazyPromotion> ReadShared<K, V, P> {
     where
         K: Borrow<Q>,
     {
-        self.shard(key).read().get_shared(key).cloned()
+        let hash = self.hasher.hash_one(key);
+        self.shard(hash).read().get_shared(hash, key).cloned()
     }
 
     /// Puts an entry in.
     pub fn insert(&self, key: K, value: V) {
-        let mut leaving = Leaving::default();
-        let shard = self.shard(&key);
-        shard.write().insert_with(key, value, |departure| leaving.push(departure));
+        let leaving = self.put(key, value);
         tell(self.listener.as_ref(), leaving);
     }
 
@@ -309,7 +306,7 @@ impl<K: Hash + Eq, V: Clone, P: LazyPromotion> ReadShared<K, V, P> {
     where
         K: Borrow<Q>,
     {
-        self.shard(key).write().remove(key)
+        self.shard(self.hasher.hash_one(key)).write().remove(key)
     }
 
     /// How many entries are in. Shards are asked one after the other: a number from a moment ago.
@@ -335,8 +332,17 @@ impl<K: Hash + Eq, V: Clone, P: LazyPromotion> ReadShared<K, V, P> {
         self.shards.iter().try_for_each(|shard| shard.read().check())
     }
 
-    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> &RwLock<PolicyCache<K, V, P>> {
-        &self.shards[pick(self.hasher.hash_one(key), self.shards.len())]
+    /// The key is hashed once, for the shard and for the index in it.
+    fn put(&self, key: K, value: V) -> Leaving<K, V> {
+        let mut leaving = Leaving::default();
+        let hash = self.hasher.hash_one(&key);
+        let leave = |departure| leaving.push(departure);
+        self.shard(hash).write().insert_hashed(hash, key, value, leave);
+        leaving
+    }
+
+    fn shard(&self, hash: u64) -> &RwLock<PolicyCache<K, V, P>> {
+        &self.shards[pick(hash, self.shards.len())]
     }
 }
 
@@ -377,10 +383,7 @@ where
     }
 
     fn insert_quietly(&self, key: K, value: V) -> Leaving<K, V> {
-        let mut leaving = Leaving::default();
-        let shard = self.shard(&key);
-        shard.write().insert_with(key, value, |departure| leaving.push(departure));
-        leaving
+        self.put(key, value)
     }
 
     fn remove(&self, key: &K) -> Option<(K, V)> {
@@ -392,10 +395,11 @@ where
     }
 }
 
-/// The shard of a hash. The caches inside have hashers with other seeds, so the keys of one shard
-/// do not crowd into one corner of its table.
+/// The shard of a hash, by 24 bits in its middle. The index inside chooses buckets by the lowest bits
+/// and compares the seven highest, so the keys of one shard do not crowd into one corner of it.
 fn pick(hash: u64, shards: usize) -> usize {
-    (((hash >> 32) * shards as u64) >> 32) as usize
+    let middle = (hash >> 32) & 0xff_ffff;
+    ((middle * shards as u64) >> 24) as usize
 }
 
 fn tell<K, V>(listener: Option<&Listener<K, V>>, leaving: Leaving<K, V>) {
