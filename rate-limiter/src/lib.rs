@@ -30,6 +30,7 @@ pub mod algorithm;
 pub mod breaker;
 #[cfg(feature = "redis")]
 pub mod coalesce;
+pub mod lease;
 
 // The answers
 pub mod clock;

@@ -110,12 +110,15 @@ pub struct Quota {
     pub reset_after: Duration,
 }
 
-/// Who made a decision. Anything but `Store` means the numbers are not shared with other servers.
+/// Who made a decision. Anything but `Store` means that the numbers are this server's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// The store that all servers share.
     Store,
+    /// This server, with tokens that the store had granted it in advance; `remaining` is what it
+    /// has left of them.
+    Lease,
     /// The store was down and the policy says to let requests pass.
     FailOpen,
     /// The store was down and the policy says to refuse.

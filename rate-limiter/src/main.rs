@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use rate_limiter::registry::{FileError, Registry};
+use rate_limiter::store::coalesced::CoalescedStore;
 use rate_limiter::store::memory::Memory;
 use rate_limiter::store::redis::RedisStore;
 use rate_limiter::{Store, http};
@@ -40,6 +41,9 @@ struct Settings {
     #[arg(long, env = "RATE_LIMITER_STORE_TIMEOUT_MS", default_value_t = 250,
           value_parser = clap::value_parser!(u64).range(1..=60_000))]
     store_timeout_ms: u64,
+    /// While a call to Redis is in flight, gather the checks that come and send them as one
+    #[arg(long, env = "RATE_LIMITER_COALESCE")]
+    coalesce: bool,
 }
 
 #[tokio::main]
@@ -50,7 +54,11 @@ async fn main() -> anyhow::Result<()> {
         StoreUrl::Memory => serve(Memory::default(), settings).await,
         StoreUrl::Redis(url) => {
             let timeout = Duration::from_millis(settings.store_timeout_ms);
-            serve(RedisStore::connect(url, timeout)?, settings).await
+            let store = RedisStore::connect(url, timeout)?;
+            match settings.coalesce {
+                true => serve(CoalescedStore::new(store), settings).await,
+                false => serve(store, settings).await,
+            }
         }
         other => Err(other.unsupported(&["memory:", "redis://..."]))?,
     }

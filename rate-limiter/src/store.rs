@@ -11,6 +11,7 @@ mod slots;
 pub mod redis;
 #[cfg(feature = "redis")]
 pub mod coalesced;
+pub mod lease;
 
 /// What one limit says about a request: the input to [`decide`].
 #[derive(Clone, Copy, Debug)]

@@ -105,6 +105,7 @@ async fn serve_line(desk: Arc<Desk>) {
     let mut closing = Closing { desk: &desk, done: false };
     let mut answered = Vec::new();
     while let Some(callers) = desk.next_call() {
+        count(&callers);
         // The next call is written first; the answers of the last one are handed out while Redis
         // works on it.
         let (replies, ()) =
@@ -116,6 +117,13 @@ async fn serve_line(desk: Arc<Desk>) {
     }
     desk.hand_out(answered);
     closing.done = true;
+}
+
+/// Requests per call is the gain.
+fn count<T>(callers: &[Caller<T>]) {
+    let requests: usize = callers.iter().map(|caller| caller.replies.len()).sum();
+    metrics::counter!("rate_limiter_coalesced_calls_total").increment(1);
+    metrics::counter!("rate_limiter_coalesced_requests_total").increment(requests as u64);
 }
 
 /// Nobody may be left waiting for a task that is gone, as when the runtime stops in the middle.

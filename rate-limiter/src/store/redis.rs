@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, RedisResult, Script};
+use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisResult, Script, ServerErrorKind, Value};
 
 use crate::clock::{Clock, ManualClock};
 use crate::coalesce::View;
@@ -101,6 +101,26 @@ impl RedisStore {
     }
 }
 
+impl RedisStore {
+    /// Calls a script: the only place from which one is sent.
+    ///
+    /// EVALSHA; only when Redis says NOSCRIPT (a restart or a failover emptied its cache) is the
+    /// script loaded and called again. NOSCRIPT means that nothing ran.
+    async fn call(&self, script: &Script, call: &Cmd) -> Result<Value, Error> {
+        let mut connection = self.connection.clone();
+        let sent = async {
+            match call.query_async::<Value>(&mut connection).await {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    script.prepare_invoke().load_async(&mut connection).await?;
+                    call.query_async(&mut connection).await
+                }
+                reply => reply,
+            }
+        };
+        self.in_time(sent).await
+    }
+}
+
 /// One policy, enforced in Redis.
 pub struct RedisLimiter {
     policy: Policy,
@@ -111,11 +131,13 @@ pub struct RedisLimiter {
 }
 
 impl RedisLimiter {
-    /// One call of the script: the only place that talks to Redis but for [`batch`].
+    /// One request in one call.
     async fn step(&self, op: &str, key: Key<'_>, cost: u32) -> Result<(Decision, u32), Error> {
-        let mut call = self.script.prepare_invoke();
-        for limit in self.policy.limits() {
-            call.key(state_key(&self.policy, limit, key));
+        let limits = self.policy.limits();
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.script.get_hash()).arg(limits.len());
+        for limit in limits {
+            call.arg(state_key(&self.policy, limit, key));
         }
         call.arg(op).arg(cost);
         for parameters in &self.parameters {
@@ -124,10 +146,9 @@ impl RedisLimiter {
         if let ScriptClock::Injected(clock) = &self.store.clock {
             call.arg(clock.now().0);
         }
-        // EVALSHA; only when Redis says NOSCRIPT (a restart or a failover emptied its cache) is
-        // the script loaded and called again. NOSCRIPT means that nothing ran.
-        let mut connection = self.store.connection.clone();
-        let reply = self.store.in_time(call.invoke_async::<[u64; 7]>(&mut connection)).await?;
+        let reply = self.store.call(&self.script, &call).await?;
+        let reply =
+            <[u64; 7]>::from_redis_value(reply).map_err(|error| unavailable(error.into()))?;
         Ok(self.decode(reply))
     }
 

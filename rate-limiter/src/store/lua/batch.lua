@@ -33,15 +33,27 @@ end
 -- what it would be had they come one by one: charging is addition, in whole units.
 local function together(cost, count, states)
   local algorithm, a, b, limit = unpack(limits[1])
-  local _, available = algorithm(states[1], now, 0, a, b, limit)
-  local allowed = math.min(count, math.floor(available / cost))
   local value, changed = states[1], false
-  put(allowed)
+  local allowed = count
+  if count > 1 then
+    local _, available = algorithm(value, now, 0, a, b, limit)
+    allowed = math.min(count, math.floor(available / cost))
+  end
   if allowed > 0 then
-    local _, _, stored, remaining, settles_after, delay, rounding =
+    local wait, _, stored, remaining, settles_after, delay, rounding =
       algorithm(value, now, allowed * cost, a, b, limit)
-    put_reply(0, 0, remaining, 0, settles_after, delay, cost, rounding)
-    value, changed = stored, { { stored, settles_after } }
+    if wait == 0 then
+      put(allowed)
+      put_reply(0, 0, remaining, 0, settles_after, delay, cost, rounding)
+      value, changed = stored, { { stored, settles_after } }
+    else
+      -- Only when it is one: a run was cut to what is available.
+      put(0)
+      put_reply(wait == -1 and 2 or 1, 0, remaining, wait, settles_after, 0, 0, 0)
+      return false
+    end
+  else
+    put(0)
   end
   if allowed < count then
     local wait, _, _, remaining, settles_after = algorithm(value, now, cost, a, b, limit)
@@ -62,7 +74,7 @@ for first = 1, #KEYS, count_limits do
     local op, cost, count = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     at = at + 3
     local changed
-    if count > 1 then
+    if op == 'check' and cost > 0 and count_limits == 1 then
       changed = together(cost, count, states)
     else
       changed = alone(op, cost, states)

@@ -1,32 +1,26 @@
 //! The call that carries many callers: see `lua/batch.lua`.
 
-use redis::{Cmd, ErrorKind, ServerErrorKind};
+use redis::{Cmd, FromRedisValue};
 
-use super::{RedisLimiter, ScriptClock, state_key, view};
+use super::{RedisLimiter, ScriptClock, state_key, unavailable, view};
 use crate::clock::Clock;
 use crate::coalesce::{Caller, Run, Shared};
 use crate::limiter::{Error, Key};
 
 impl RedisLimiter {
     /// Decides all requests of `callers` in one atomic step and returns, for each caller and run,
-    /// what they see. All of them are charged or, on an error, perhaps none.
+    /// what they see.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no whole reply came: all of them were charged, or none.
     pub(in crate::store) async fn batch<T>(
         &self,
         callers: &[Caller<T>],
     ) -> Result<Vec<Vec<Shared>>, Error> {
         let call = self.batch_call(callers)?;
-        let mut connection = self.store.connection.clone();
-        let invoke = async {
-            match call.query_async::<Vec<i64>>(&mut connection).await {
-                // Nothing ran: a restart or a failover emptied the script cache.
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    self.batch.load_async(&mut connection).await?;
-                    call.query_async(&mut connection).await
-                }
-                reply => reply,
-            }
-        };
-        let reply = self.store.in_time(invoke).await?;
+        let reply = self.store.call(&self.batch, &call).await?;
+        let reply =
+            Vec::<i64>::from_redis_value(reply).map_err(|error| unavailable(error.into()))?;
         let mut numbers = reply.into_iter().map(|number| number as u64);
         callers
             .iter()
