@@ -12,30 +12,10 @@ use chat_service::chat::{
 use chat_service::{ClientId, ConversationId, DeviceId, Seq, Store, UserId};
 
 mod bug;
+mod group;
 
 pub(crate) use bug::Bug;
-
-#[derive(Default)]
-struct Group {
-    id: Option<ConversationId>,
-    title: Option<String>,
-    admin: Option<UserId>,
-    members: HashMap<UserId, Member>,
-    former: Vec<UserId>,
-    version: u64,
-    log: Vec<Arc<Message>>,
-    published: u64,
-    wasted: u64,
-}
-
-#[derive(Default, Clone)]
-struct Member {
-    visible_after: u64,
-    acked: HashMap<DeviceId, u64>,
-    delivered: u64,
-    read: u64,
-    counted_up: u64,
-}
+use group::{Group, Member};
 
 #[derive(Default)]
 struct State {
@@ -53,42 +33,6 @@ pub(crate) struct Naive {
 
 fn unknown() -> Error {
     Error::NotFound { field: "conversation" }
-}
-
-impl Group {
-    fn last(&self) -> u64 {
-        self.log.last().map_or(0, |message| message.seq.0)
-    }
-
-    fn changed(&self, changed: bool) -> Changed {
-        Changed {
-            conversation: self.id.expect("set when created"),
-            changed,
-            last_seq: Seq(self.last()),
-            members_version: self.version,
-        }
-    }
-
-    fn push(
-        &mut self,
-        sender: UserId,
-        client_id: ClientId,
-        content: Content,
-        at_ms: u64,
-        seq: u64,
-    ) {
-        let (conversation, seq) = (self.id.expect("set when created"), Seq(seq));
-        for (user, member) in &mut self.members {
-            member.counted_up += u64::from(*user != sender);
-        }
-        self.log.push(Arc::new(Message { conversation, seq, sender, client_id, at_ms, content }));
-    }
-
-    fn receipt(&self, user: &UserId) -> Receipt {
-        let member = &self.members[user];
-        let (delivered, read) = (Seq(member.delivered), Seq(member.read));
-        Receipt { conversation: self.id.expect("set"), user: user.clone(), delivered, read }
-    }
 }
 
 impl Naive {

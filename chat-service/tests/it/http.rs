@@ -19,18 +19,20 @@ async fn refused(
     }
 }
 
-#[tokio::test]
-async fn bad_bodies_are_refused_by_field() {
-    let server = Server::memory().await;
-    let api = server.api();
-    let alice = Person::enter(&api, "alice", "laptop").await;
-    let token = Some(alice.token.as_str());
-    let id = chat_service::ConversationId::fresh();
-    let long = "x".repeat(200);
-    for (method, path, token, body, status, field) in [
+type BadRequest<'a> = (Method, String, Option<&'a str>, Value, u16, &'static str);
+
+/// Requests that must be refused: by which status, naming which field.
+fn bad_bodies<'a>(token: Option<&'a str>, id: &str) -> Vec<BadRequest<'a>> {
+    let mut bad = bad_credentials();
+    bad.extend(bad_conversations(token, id));
+    bad
+}
+
+fn bad_credentials<'a>() -> Vec<BadRequest<'a>> {
+    vec![
         (
             Method::POST,
-            "/v1/register",
+            "/v1/register".to_owned(),
             None,
             json!({"user": "Al ice", "password": PASSWORD}),
             422,
@@ -38,16 +40,16 @@ async fn bad_bodies_are_refused_by_field() {
         ),
         (
             Method::POST,
-            "/v1/register",
+            "/v1/register".to_owned(),
             None,
             json!({"user": "carol", "password": "short"}),
             422,
             "password",
         ),
-        (Method::POST, "/v1/register", None, json!({"user": "carol"}), 422, "password"),
+        (Method::POST, "/v1/register".to_owned(), None, json!({"user": "carol"}), 422, "password"),
         (
             Method::POST,
-            "/v1/register",
+            "/v1/register".to_owned(),
             None,
             json!({"user": "alice", "password": PASSWORD}),
             409,
@@ -55,7 +57,7 @@ async fn bad_bodies_are_refused_by_field() {
         ),
         (
             Method::POST,
-            "/v1/login",
+            "/v1/login".to_owned(),
             None,
             json!({"user": "alice", "password": "wrong wrong", "device": "x"}),
             401,
@@ -63,7 +65,7 @@ async fn bad_bodies_are_refused_by_field() {
         ),
         (
             Method::POST,
-            "/v1/login",
+            "/v1/login".to_owned(),
             None,
             json!({"user": "nobody", "password": PASSWORD, "device": "x"}),
             401,
@@ -71,26 +73,39 @@ async fn bad_bodies_are_refused_by_field() {
         ),
         (
             Method::POST,
-            "/v1/login",
+            "/v1/login".to_owned(),
             None,
             json!({"user": "alice", "password": PASSWORD, "device": ""}),
             422,
             "device",
         ),
-        (Method::POST, "/v1/conversations", token, json!({"with": "alice"}), 422, "with"),
-        (Method::POST, "/v1/conversations", token, json!({"with": "nobody"}), 404, "with"),
-        (Method::POST, "/v1/conversations", token, json!({"with": "A"}), 422, "with"),
+    ]
+}
+
+fn bad_conversations<'a>(token: Option<&'a str>, id: &str) -> Vec<BadRequest<'a>> {
+    let long = "x".repeat(200);
+    vec![
         (
-            Method::PUT,
-            &format!("/v1/conversations/{id}"),
+            Method::POST,
+            "/v1/conversations".to_owned(),
             token,
-            json!({"title": ""}),
+            json!({"with": "alice"}),
             422,
-            "title",
+            "with",
         ),
         (
+            Method::POST,
+            "/v1/conversations".to_owned(),
+            token,
+            json!({"with": "nobody"}),
+            404,
+            "with",
+        ),
+        (Method::POST, "/v1/conversations".to_owned(), token, json!({"with": "A"}), 422, "with"),
+        (Method::PUT, format!("/v1/conversations/{id}"), token, json!({"title": ""}), 422, "title"),
+        (
             Method::PUT,
-            &format!("/v1/conversations/{id}"),
+            format!("/v1/conversations/{id}"),
             token,
             json!({"title": long}),
             422,
@@ -98,7 +113,7 @@ async fn bad_bodies_are_refused_by_field() {
         ),
         (
             Method::PUT,
-            &format!("/v1/conversations/{id}"),
+            format!("/v1/conversations/{id}"),
             token,
             json!({"title": "t", "members": ["ok", "N"]}),
             422,
@@ -106,19 +121,19 @@ async fn bad_bodies_are_refused_by_field() {
         ),
         (
             Method::PUT,
-            &format!("/v1/conversations/{id}"),
+            format!("/v1/conversations/{id}"),
             token,
             json!({"title": "t", "members": ["ghost"]}),
             404,
             "members",
         ),
-        (Method::PUT, "/v1/conversations/7", token, json!({"title": "t"}), 400, ""),
-        (Method::GET, "/v1/conversations?limit=0", token, Value::Null, 400, "limit"),
-        (Method::GET, "/v1/conversations?limit=101", token, Value::Null, 400, "limit"),
-        (Method::GET, "/v1/conversations?after=x", token, Value::Null, 400, "after"),
+        (Method::PUT, "/v1/conversations/7".to_owned(), token, json!({"title": "t"}), 400, ""),
+        (Method::GET, "/v1/conversations?limit=0".to_owned(), token, Value::Null, 400, "limit"),
+        (Method::GET, "/v1/conversations?limit=101".to_owned(), token, Value::Null, 400, "limit"),
+        (Method::GET, "/v1/conversations?after=x".to_owned(), token, Value::Null, 400, "after"),
         (
             Method::GET,
-            &format!("/v1/conversations/{id}/messages?before=-1"),
+            format!("/v1/conversations/{id}/messages?before=-1"),
             token,
             Value::Null,
             400,
@@ -126,15 +141,26 @@ async fn bad_bodies_are_refused_by_field() {
         ),
         (
             Method::GET,
-            &format!("/v1/conversations/{id}/messages?before=1&after=1"),
+            format!("/v1/conversations/{id}/messages?before=1&after=1"),
             token,
             Value::Null,
             400,
             "after",
         ),
-        (Method::DELETE, "/v1/devices/none", token, Value::Null, 404, "device"),
-        (Method::GET, "/v1/socket", None, Value::Null, 400, ""),
-    ] {
+        (Method::DELETE, "/v1/devices/none".to_owned(), token, Value::Null, 404, "device"),
+        (Method::GET, "/v1/socket".to_owned(), None, Value::Null, 400, ""),
+    ]
+}
+
+#[tokio::test]
+async fn bad_bodies_are_refused_by_field() {
+    let server = Server::memory().await;
+    let api = server.api();
+    let alice = Person::enter(&api, "alice", "laptop").await;
+    let token = Some(alice.token.as_str());
+    let id = chat_service::ConversationId::fresh();
+    for (method, path, token, body, status, field) in bad_bodies(token, &id.to_string()) {
+        let path = &path;
         let (got, detail) = refused(&api, method.clone(), path, token, body.clone()).await;
         assert_eq!(got, status, "{method} {path} {body}: {detail}");
         assert!(detail.contains(field), "{method} {path} {body}: {detail:?} does not name {field}");

@@ -46,20 +46,7 @@ async fn run(stage: Stage) -> anyhow::Result<()> {
         store.add_members(UserId::new("alice")?, group, some.to_vec(), 0).await?;
     }
     stage.scene(format!("{count} members, all connected, clients and server in one process"));
-    let connecting = members.into_iter().map(|user| {
-        let device = DeviceId::new("phone");
-        let (base, tokens) = (server.base.clone(), tokens.clone());
-        async move {
-            let claims =
-                chat_service::token::Claims { user, device: device?, expires_ms: u64::MAX };
-            let mut device = Device::new(tokens.sign(&claims), 64);
-            let socket = connect(&base, &mut device, Resume::Newest).await?;
-            Ok::<_, anyhow::Error>(socket)
-        }
-    });
-    let sockets: Vec<_> = futures::stream::iter(connecting).buffer_unordered(64).collect().await;
-    let sockets: Vec<Socket> = sockets.into_iter().collect::<anyhow::Result<_>>()?;
-
+    let sockets = all_connected(&server.base, &tokens, members).await?;
     let mut laptop = Device::new(alice, 64);
     let mut writing = connect(&server.base, &mut laptop, Resume::Newest).await?;
     hear(&mut writing, &mut laptop, |frame| *frame == ServerFrame::CaughtUp).await?;
@@ -101,4 +88,25 @@ async fn run(stage: Stage) -> anyhow::Result<()> {
     stage
         .because("one append and one encoding; the rest is a lookup and a socket write per member");
     Ok(())
+}
+
+/// Everybody's phone, connected.
+async fn all_connected(
+    base: &str,
+    tokens: &chat_service::token::Tokens,
+    members: Vec<UserId>,
+) -> anyhow::Result<Vec<Socket>> {
+    let connecting = members.into_iter().map(|user| {
+        let device = DeviceId::new("phone");
+        let (base, tokens) = (base.to_owned(), tokens.clone());
+        async move {
+            let claims =
+                chat_service::token::Claims { user, device: device?, expires_ms: u64::MAX };
+            let mut device = Device::new(tokens.sign(&claims), 64);
+            let socket = connect(&base, &mut device, Resume::Newest).await?;
+            Ok::<_, anyhow::Error>(socket)
+        }
+    });
+    let sockets: Vec<_> = futures::stream::iter(connecting).buffer_unordered(64).collect().await;
+    sockets.into_iter().collect()
 }
