@@ -102,13 +102,16 @@ fn rule(places: &BTreeMap<Place, BTreeMap<&'static str, Cell>>) {
             side.push(optimistic.attempts);
         }
     }
-    let most = wins.iter().copied().fold(f64::NAN, f64::max);
-    let least = loses.iter().copied().fold(f64::NAN, f64::min);
+    let most = wins.iter().copied().reduce(f64::max);
+    let least = loses.iter().copied().reduce(f64::min);
+    let told = |attempts: Option<f64>| attempts.map_or("-".to_owned(), |n| format!("{n:.2}"));
     println!(
-        "  optimistic beat FOR UPDATE at {} places (at most {most:.2} attempts per success there) \
-         and lost at {} (at least {least:.2})\n",
+        "  optimistic beat FOR UPDATE at {} places (attempts per success there, at most: {}) and \
+         lost at {} (at least: {})\n",
         wins.len(),
-        loses.len()
+        told(most),
+        loses.len(),
+        told(least)
     );
 }
 
