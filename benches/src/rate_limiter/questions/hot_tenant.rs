@@ -97,7 +97,8 @@ async fn measure<L: Limiter>(stage: &Stage, name: &str, limiter: L) -> anyhow::R
             }
         })
         .await;
-    let most = u64::from(BURST) + started.elapsed().as_millis() as u64 * u64::from(RATE) / 1_000;
+    let elapsed_ms = started.elapsed().as_millis() as u64 + 1;
+    let most = u64::from(BURST) + elapsed_ms * u64::from(RATE) / 1_000;
     let per_s = run.achieved_per_s();
     let admitted = run.count("hot allowed");
     stage.observe(name, format!("{} checks decided", rate(per_s)));
