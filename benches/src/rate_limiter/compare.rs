@@ -362,9 +362,9 @@ async fn crowded(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Result<()>
     for (name, keys) in scenarios {
         let algorithm = AlgorithmName::TokenBucket;
         let subjects = vec![
-            bare_evalsha(redis, keys.clone()),
-            through_redis(redis, algorithm, keys.clone()),
-            coalesced(redis, algorithm, keys.clone()),
+            bare_evalsha(redis, keys),
+            through_redis(redis, algorithm, keys),
+            coalesced(redis, algorithm, keys),
         ];
         let duration = Duration::from_secs(bench.pick(1, 1, 5));
         let load = ClosedLoop { workers: CROWD, duration, seed: bench.seed() };

@@ -143,8 +143,13 @@ impl Drop for Closing<'_> {
 }
 
 /// The call gave no answer in time: the next one would have to wait as long.
+///
+/// Trap: the client library has a timeout of its own, and either one may be the first.
 fn timed_out(error: &Error) -> bool {
-    matches!(error, Error::Unavailable { source: None, .. })
+    let Error::Unavailable { source, .. } = error else { return false };
+    source.as_ref().is_none_or(|source| {
+        source.downcast_ref::<redis::RedisError>().is_some_and(redis::RedisError::is_timeout)
+    })
 }
 
 /// What came back for each caller of a call, whether it succeeded or not.

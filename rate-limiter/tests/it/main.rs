@@ -1,7 +1,9 @@
 //! What the suite on virtual time cannot show: real sockets, real outages, real processes.
 
+mod coalesced;
 mod http;
 mod layer;
+mod lease;
 mod outage;
 mod peers;
 mod processes;

@@ -2,6 +2,7 @@
 
 mod clock_skew;
 mod hot_key;
+mod hot_tenant;
 mod redis_dies;
 mod ten_servers;
 mod window_edge;
@@ -22,6 +23,7 @@ pub(super) fn questions() -> Vec<Question> {
         clock_skew::question(),
         redis_dies::question(),
         hot_key::question(),
+        hot_tenant::question(),
     ]
 }
 
