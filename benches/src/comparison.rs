@@ -205,9 +205,20 @@ impl Bench {
         load: Saturation,
         subjects: Vec<LoopSubject>,
     ) -> anyhow::Result<()> {
-        let subjects = self.chosen(&scenario, subjects, |subject| &subject.name)?;
         let Saturation { threads, slices, slice, .. } = load;
         let about = format!("{threads} threads, median of {slices} slices of {slice:?}");
+        self.in_process_for(scenario, about, load, subjects).await
+    }
+
+    /// As [`Bench::in_process`], for subjects with a loop of their own, described by `about`.
+    pub(crate) async fn in_process_for(
+        &self,
+        scenario: Scenario,
+        about: String,
+        load: Saturation,
+        subjects: Vec<LoopSubject>,
+    ) -> anyhow::Result<()> {
+        let subjects = self.chosen(&scenario, subjects, |subject| &subject.name)?;
         let named = subjects.iter().map(|s| (s.name.clone(), s.role)).collect();
         let mut gathered = Gathered::new(named);
         let mut line = ProgressLine::new(scenario.name);

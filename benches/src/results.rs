@@ -53,6 +53,9 @@ pub struct Row {
     pub flaws: Vec<String>,
     /// Replies a second: the median round.
     pub per_s: f64,
+    /// The share of requests a cache answered itself: the median round.
+    #[serde(default)]
+    pub hit_ratio: Option<f64>,
     /// Latencies of all valid rounds together.
     pub latency: Percentiles,
     /// The worst p99 send lag of a valid round.
@@ -89,6 +92,7 @@ impl Row {
 pub(crate) struct Round {
     flaws: Vec<Flaw>,
     per_s: f64,
+    hit_ratio: Option<f64>,
     latency: Percentiles,
     /// Absent for in-process rounds, which keep batch means only.
     run: Option<Run>,
@@ -97,12 +101,16 @@ pub(crate) struct Round {
 impl Round {
     pub(crate) fn of_run(run: Run) -> Round {
         let (flaws, per_s) = (run.flaws(), run.achieved_per_s());
-        Round { flaws, per_s, latency: Percentiles::of(&run.latency), run: Some(run) }
+        let latency = Percentiles::of(&run.latency);
+        Round { flaws, per_s, hit_ratio: None, latency, run: Some(run) }
     }
 
-    pub(crate) fn in_process(measured: &Saturated, checked: Result<(), String>) -> Round {
+    /// `checked` is the hit ratio, if there is one, or which invariant broke.
+    pub(crate) fn in_process(measured: &Saturated, checked: Result<Option<f64>, String>) -> Round {
+        let hit_ratio = checked.as_ref().ok().copied().flatten();
         let flaws = checked.err().map(Flaw::Broken).into_iter().collect();
-        Round { flaws, per_s: measured.per_s, latency: measured.batch_means, run: None }
+        let (per_s, latency) = (measured.per_s, measured.batch_means);
+        Round { flaws, per_s, hit_ratio, latency, run: None }
     }
 
     fn only_lagged(&self) -> bool {
@@ -171,6 +179,7 @@ impl Gathered {
             valid_rounds: valid.len(),
             flaws,
             per_s: median(&valid.iter().map(|round| round.per_s).collect::<Vec<_>>()),
+            hit_ratio: median_of(valid.iter().filter_map(|round| round.hit_ratio)),
             latency: if in_process { batch_means() } else { Percentiles::of(&merged) },
             lag_p99_ns: runs.iter().map(|r| r.lag.value_at_quantile(0.99)).max().unwrap_or(0),
             failed: runs.iter().map(|run| run.error_count()).sum(),
@@ -195,6 +204,12 @@ impl Gathered {
             p99: ratio(|round| round.latency.p99 as f64),
         }
     }
+}
+
+/// The median, if there is anything.
+fn median_of(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let values: Vec<f64> = values.collect();
+    (!values.is_empty()).then(|| median(&values))
 }
 
 impl Table {

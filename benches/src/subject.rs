@@ -83,7 +83,8 @@ impl Subject {
     }
 }
 
-type Looped = (Saturated, Result<(), String>);
+/// What was measured, and the hit ratio if the subject is a cache, or which invariant broke.
+type Looped = (Saturated, Result<Option<f64>, String>);
 
 /// A subject of an in-process scenario: called by threads in a tight loop, without boxing.
 pub struct LoopSubject {
@@ -110,7 +111,22 @@ impl LoopSubject {
             let state = Arc::new(make());
             let measured = saturation.run(|thread| worker(Arc::clone(&state), thread));
             let checked = check(&state, &measured);
-            (measured, checked)
+            (measured, checked.map(|()| None))
+        };
+        LoopSubject { name: name.into(), role, run: Arc::new(run) }
+    }
+
+    /// A cache with a loop of its own, which measures and then returns the hit ratio, or which
+    /// invariant broke. The ratio stands beside the rate: a fast cache that forgets the wrong
+    /// things must not look good.
+    pub(crate) fn cache(
+        name: impl Into<String>,
+        role: Role,
+        run: impl Fn(Saturation) -> (Saturated, Result<f64, String>) + Send + Sync + 'static,
+    ) -> LoopSubject {
+        let run = move |saturation| {
+            let (measured, checked) = run(saturation);
+            (measured, checked.map(Some))
         };
         LoopSubject { name: name.into(), role, run: Arc::new(run) }
     }

@@ -1,8 +1,15 @@
-//! Questions about the lru-cache, and its answers compared.
+//! Questions about the LRU cache, and its answers compared.
+
+mod compare;
+mod questions;
 
 use crate::System;
 
-/// The registry entry of the lru-cache.
+/// The registry entry of the LRU cache.
 pub fn system() -> System {
-    System { name: "lru-cache", questions: vec![], comparison: None }
+    System {
+        name: "lru-cache",
+        questions: questions::questions(),
+        comparison: Some(compare::comparison()),
+    }
 }

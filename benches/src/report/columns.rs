@@ -24,7 +24,8 @@ fn grid(table: &Table) -> Grid {
         Mode::Open | Mode::OpenFromSend => ["p50 vs baseline", "p99 vs baseline"].as_slice(),
         Mode::Closed | Mode::InProcess => ["rate vs baseline"].as_slice(),
     };
-    let header: Vec<_> = header.into_iter().chain(compared.iter().copied()).collect();
+    let hits = table.rows.iter().any(|row| row.hit_ratio.is_some()).then_some("hit ratio");
+    let header: Vec<_> = header.into_iter().chain(hits).chain(compared.iter().copied()).collect();
     let notes = table.rows.iter().filter_map(note).collect();
     let rows = table.rows.iter().map(|row| cells(table, row, header.len())).collect();
     Grid { header, rows, notes }
@@ -46,6 +47,7 @@ fn cells(table: &Table, row: &Row, width: usize) -> Vec<String> {
     if table.mode != Mode::InProcess {
         cells.push((row.failed + row.dropped).to_string());
     }
+    cells.extend(row.hit_ratio.map(|ratio| format!("{:.2} %", ratio * 100.0)));
     let ratio = |ratio: Option<Ratio>| match ratio {
         _ if row.name == table.baseline => "1 (baseline)".to_owned(),
         None => "-".to_owned(),
