@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use chat_service::bus::local::Local;
-use chat_service::http;
-use chat_service::node::{Node, NodeSettings};
 use chat_service::store::sqlite::Sqlite;
+use chat_service::{Node, NodeSettings, http};
 use service::{Clock, Readiness};
 
 use super::{Lab, Page};
