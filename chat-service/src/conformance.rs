@@ -1,5 +1,5 @@
 //! The contracts as executable promises: what our answers are tested by, and what a reader's own
-//! answer is graded by. [`promises`] judges stores, [`bus_promises`] judges buses.
+//! answer is graded by. [`promises()`] judges stores, [`bus_promises`] judges buses.
 //!
 //! The promises come in the order in which an interviewer would probe.
 

@@ -1,6 +1,6 @@
 //! The contract: what a store of links promises, and the words it promises it in.
 //!
-//! A *link* is a [`Code`] that leads to a [`TargetUrl`](crate::TargetUrl) under some [`Terms`].
+//! A *link* is a [`Code`] that leads to a [`TargetUrl`] under some [`Terms`].
 //! Everything in [`store`](crate::store) is an *answer*: an implementation of [`Links`] that keeps
 //! the same promises at another price.
 //!

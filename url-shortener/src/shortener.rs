@@ -6,7 +6,7 @@
 //!
 //! Trap: a client that hangs up drops the future of its request, wherever that waits. Between the
 //! store and the index this would leave a committed link that nobody can follow until the next
-//! start, so these two steps run in a task of their own ([`Shortener::complete`]).
+//! start, so these two steps run in a task of their own (`Shortener::complete`).
 
 use std::collections::HashSet;
 use std::net::IpAddr;

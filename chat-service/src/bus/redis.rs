@@ -4,7 +4,7 @@
 //! listener that was cut off says [`Signal::Gap`] when it is back, and the logs make good for it.
 //!
 //! Trap: a half-open connection is silent for ever, and so is a quiet channel. Every server
-//! therefore publishes a beat; a listener that has heard nothing for [`SILENCE_MAX`] reconnects.
+//! therefore publishes a beat; a listener that has heard nothing for `SILENCE_MAX` reconnects.
 //!
 //! Trade-off: one channel, so every server hears everything. It decodes what concerns none of its
 //! users in vain; with many servers one would shard the channel by conversation (`SPUBLISH`).

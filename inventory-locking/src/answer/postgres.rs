@@ -2,7 +2,7 @@
 //!
 //! Everything but `reserve` is the same for all of them; one file for each way to take stock. The
 //! loop is here, outside every transaction: an attempt is a fresh transaction with a fresh look,
-//! and what stopped it decides what comes next ([`stop`]). Time is the database's clock.
+//! and what stopped it decides what comes next (`postgres/stop.rs`). Time is the database's clock.
 
 use std::str::FromStr;
 use std::sync::Arc;

@@ -62,11 +62,17 @@ async fn buy_until_nobody_answers(client: Client, round: u64, buyer: usize) -> T
         let Some(held) = client.try_send("POST", "/v1/reservations", &headers, cart).await else {
             return told;
         };
+        if held.status == 503 {
+            // Busy: the answer lost too often against the other buyers and did nothing. That is
+            // no acknowledgement, so there is nothing to find again.
+            continue;
+        }
         let id = held.ok(201)["id"].as_str().unwrap().to_owned();
         told.insert(key.clone(), (held.text.clone(), false));
         if wish % 2 == 0 {
             let path = format!("/v1/reservations/{id}/confirm");
             match client.try_send("POST", &path, &[], None).await {
+                Some(busy) if busy.status == 503 => continue,
                 Some(confirmed) => drop(confirmed.ok(200)),
                 None => return told,
             }

@@ -9,8 +9,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use service::{Connection, Json, Problem};
+use service::{Connection, Json, Problem, Readiness};
 use tokio::sync::Semaphore;
+use utoipa::openapi::OpenApi;
 
 use self::race::{Race, Settings};
 use super::{Lab, Page};
@@ -20,9 +21,10 @@ use crate::console::sse;
 const RACES_MAX: usize = 4;
 
 /// The page with its one route: there is no HTTP service below it, the cache's own speaks RESP.
-pub(super) async fn page(_lab: &Lab) -> anyhow::Result<Page> {
+pub(super) async fn page(lab: &Lab) -> anyhow::Result<Page> {
     let places = Arc::new(Semaphore::new(RACES_MAX));
-    let routes = Router::new().route("/lab/race", post(race)).with_state(places);
+    let operations = service::operations(Readiness::new(&lab.shutdown), OpenApi::default());
+    let routes = Router::new().route("/lab/race", post(race)).with_state(places).merge(operations);
     let title = "LRU cache";
     let question = "An in-memory cache with O(1) get and put that stays fast when many threads \
                     share it. Then: expiry, memory limits, and a hit rate under scans.";
