@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 mod commands;
+mod cold;
 mod setup;
 mod servers;
 mod up;
@@ -18,6 +19,7 @@ cargo x lint                 fmt, tidy, clippy and rustdoc, all without a warnin
 cargo x ci                   lint + test
 cargo x tidy                 the house rules that a program can check
 cargo x tables               write what `compare` measured into the documents
+cargo x cold                 time the README's first command from nothing
 cargo x up                   start a Redis and a Postgres for the lab, print their addresses
 cargo x down                 stop them again
 
@@ -52,6 +54,7 @@ fn run(asked: &Asked) -> Result<()> {
         "ci" => commands::ci(asked.yes, asked.containers),
         "tidy" => tidy::tidy(),
         "tables" => commands::tables(),
+        "cold" => cold::cold(),
         "up" => up::up(asked.yes, asked.containers),
         "down" => up::down(),
         _ => {
