@@ -31,6 +31,11 @@ impl Broken {
     pub fn what(&self) -> &str {
         &self.what
     }
+
+    /// The events that led to it, oldest first.
+    pub fn history(&self) -> &[String] {
+        &self.history
+    }
 }
 
 impl fmt::Display for Broken {
