@@ -50,7 +50,7 @@ async fn main() -> ExitCode {
         Some(Command::Serve(arguments)) => serve::run(arguments).await,
         Some(Command::Ask(arguments)) => ask::run(arguments).await,
         Some(Command::Compare(arguments)) => compare::run(arguments).await,
-        Some(Command::Grade(arguments)) => grade::run(&arguments),
+        Some(Command::Grade(arguments)) => grade::run(arguments).await,
         Some(Command::Tables(arguments)) => tables::run(&arguments),
     };
     match done {

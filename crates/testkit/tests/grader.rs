@@ -28,11 +28,11 @@ impl Counter {
 }
 
 fn promises() -> Vec<Promise<Counter>> {
-    async fn starts_at_nothing<F>(counter: Arc<Counter>) -> Verdict {
+    async fn starts_at_nothing(counter: Arc<Counter>) -> Verdict {
         ensure!(counter.add(1) == 1, "1 is not 1");
         Ok(())
     }
-    async fn agrees_with_a_sum<F>(counter: Arc<Counter>) -> Verdict {
+    async fn agrees_with_a_sum(counter: Arc<Counter>) -> Verdict {
         let mut rng = Seed::from_env_or_fresh().rng();
         let steps: Vec<u64> = (0..60).map(|_| rng.u64(0..10)).collect();
         let adder = counter.0;

@@ -113,7 +113,7 @@ macro_rules! promise {
             name: ::core::stringify!($check),
             says: $says,
             threads: $crate::conformance::Threads::One,
-            check: |fixture| ::std::boxed::Box::pin($check::<$fixture>(fixture)),
+            check: |fixture| ::std::boxed::Box::pin($check(fixture)),
         }
     };
 }
