@@ -3,6 +3,7 @@
 mod ask;
 mod compare;
 mod console;
+mod grade;
 mod pages;
 mod serve;
 mod tables;
@@ -35,6 +36,8 @@ enum Command {
     Ask(ask::Arguments),
     /// Compare all answers of a system, and peers, under the same load.
     Compare(compare::Arguments),
+    /// Grade your own answer, in `practice/`, by the suite that grades ours.
+    Grade(grade::Arguments),
     /// Rewrite the generated tables of every document from the results.
     Tables(tables::Arguments),
 }
@@ -47,6 +50,7 @@ async fn main() -> ExitCode {
         Some(Command::Serve(arguments)) => serve::run(arguments).await,
         Some(Command::Ask(arguments)) => ask::run(arguments).await,
         Some(Command::Compare(arguments)) => compare::run(arguments).await,
+        Some(Command::Grade(arguments)) => grade::run(arguments).await,
         Some(Command::Tables(arguments)) => tables::run(&arguments),
     };
     match done {

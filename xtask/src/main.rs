@@ -11,6 +11,7 @@ mod setup;
 mod servers;
 mod up;
 mod tidy;
+mod practice;
 
 const USAGE: &str = "\
 cargo x test [-- FILTER..]   set up, then run every test and doctest
@@ -19,6 +20,7 @@ cargo x lint                 fmt, tidy, clippy and rustdoc, all without a warnin
 cargo x ci                   lint + test
 cargo x tidy                 the house rules that a program can check
 cargo x tables               write what `compare` measured into the documents
+cargo x practice             how far your answers in practice/ are, system by system
 cargo x cold                 time the README's first command from nothing
 cargo x up                   start a Redis and a Postgres for the lab, print their addresses
 cargo x down                 stop them again
@@ -54,6 +56,7 @@ fn run(asked: &Asked) -> Result<()> {
         "ci" => commands::ci(asked.yes, asked.containers),
         "tidy" => tidy::tidy(),
         "tables" => commands::tables(),
+        "practice" => practice::practice(),
         "cold" => cold::cold(),
         "up" => up::up(asked.yes, asked.containers),
         "down" => up::down(),

@@ -47,6 +47,7 @@ mod suite;
 mod report;
 
 pub use judge::{Judged, Outcome, TRIAL_LIMIT};
+pub(crate) use judge::{Make, judge};
 pub use promise::{Broken, Promise, Threads, Verdict};
 pub use report::{Report, grade, grade_each};
 pub use suite::Suite;

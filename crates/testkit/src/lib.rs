@@ -8,11 +8,15 @@
 //! - [`seed`]: randomness that a failure lets you replay.
 //! - [`history`]: what concurrent callers asked and were told, in order; [`linearizable`] and
 //!   [`accounting`] judge it.
+//! - [`shrink`]: from a long history that fails to a short one.
+//! - [`grader`]: what `grade` prints about a reader's own answer.
 //! - [`crash`]: the real program as a child that is killed with SIGKILL and started again.
 
 pub mod conformance;
 pub mod wait;
 pub mod seed;
+pub mod shrink;
+pub mod grader;
 pub mod history;
 pub mod linearizable;
 pub mod accounting;

@@ -6,3 +6,4 @@ mod strangers;
 mod traffic;
 mod browser;
 mod pages;
+mod grading;

@@ -37,7 +37,10 @@ pub(crate) fn check(path: &str, text: &str) -> Vec<Problem> {
         }
     }
     for (number, line) in (1..).zip(code.lines()) {
-        for (pattern, instead) in NOT_HERE.iter().filter(|(pattern, _)| line.contains(pattern)) {
+        // What a practice crate leaves out is what its reader is to write.
+        let to_be_written = |pattern: &str| pattern == "todo!(" && path.starts_with("practice/");
+        let found = |(pattern, _): &&(&str, _)| line.contains(pattern) && !to_be_written(pattern);
+        for (pattern, instead) in NOT_HERE.iter().filter(found) {
             problems.push(Problem::new(path, number, format!("`{pattern}`: {instead}")));
         }
     }

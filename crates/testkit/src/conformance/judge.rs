@@ -72,11 +72,11 @@ pub struct Judged {
     pub seeds: Vec<u64>,
 }
 
-pub(super) type Make<F> = Arc<dyn Fn() -> BoxFuture<'static, F> + Send + Sync>;
+pub(crate) type Make<F> = Arc<dyn Fn() -> BoxFuture<'static, F> + Send + Sync>;
 
 /// Runs the check on a thread and a runtime of its own, so that neither a leaked task nor a
 /// blocked thread reaches the next trial.
-pub(super) fn judge<F: Send + Sync + 'static>(
+pub(crate) fn judge<F: Send + Sync + 'static>(
     promise: Promise<F>,
     make: Make<F>,
     limit: Duration,

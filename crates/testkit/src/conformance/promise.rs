@@ -31,6 +31,11 @@ impl Broken {
     pub fn what(&self) -> &str {
         &self.what
     }
+
+    /// The events that led to it, oldest first.
+    pub fn history(&self) -> &[String] {
+        &self.history
+    }
 }
 
 impl fmt::Display for Broken {
@@ -108,7 +113,7 @@ macro_rules! promise {
             name: ::core::stringify!($check),
             says: $says,
             threads: $crate::conformance::Threads::One,
-            check: |fixture| ::std::boxed::Box::pin($check::<$fixture>(fixture)),
+            check: |fixture| ::std::boxed::Box::pin($check(fixture)),
         }
     };
 }
