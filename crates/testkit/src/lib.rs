@@ -9,6 +9,7 @@
 //! - [`history`]: what concurrent callers asked and were told, in order; [`linearizable`] and
 //!   [`accounting`] judge it.
 //! - [`crash`]: the real program as a child that is killed with SIGKILL and started again.
+//! - [`schemathesis`]: a fuzzer that holds a running service to its own OpenAPI document.
 
 pub mod conformance;
 pub mod wait;
@@ -17,6 +18,7 @@ pub mod history;
 pub mod linearizable;
 pub mod accounting;
 pub mod crash;
+pub mod schemathesis;
 
 pub use conformance::{Broken, Promise, Suite, Verdict};
 pub use history::Recorder;
