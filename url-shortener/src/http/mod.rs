@@ -114,6 +114,7 @@ pub fn router<S: Store>(api: &Arc<Api<S>>, readiness: Readiness) -> Router {
         .with_state(Arc::clone(api))
         .split_for_parts();
     openapi.info.title = "url-shortener".to_owned();
+    problem::add_schema(&mut openapi);
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     openapi.components.get_or_insert_default().add_security_scheme("api_key", bearer);
     let store = Arc::clone(api.shortener.store());

@@ -143,6 +143,12 @@ impl Client {
         Self { hyper: Hyper::builder(TokioExecutor::new()).build_http(), address, key }
     }
 
+    /// Where the service describes itself, and the key that opens it.
+    pub(crate) fn document(&self) -> (String, String) {
+        let key = self.key.clone().unwrap_or_default();
+        (format!("http://{}/openapi.json", self.address), key)
+    }
+
     pub(crate) fn without_key(&self) -> Self {
         Self { key: None, ..self.clone() }
     }
