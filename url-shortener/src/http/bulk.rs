@@ -101,16 +101,21 @@ fn batches<S: Store>(lines: Lines, api: Arc<Api<S>>) -> BoxStream<'static, Vec<R
             let now_ms = api.shortener.now_ms();
             while rows.len() < ROWS_PER_BATCH {
                 let Some((row, line)) = lines.next().await else { break };
-                let body = line.and_then(|line| {
-                    serde_json::from_slice::<NewLinkBody>(&line)
-                        .map_err(|error| Error::invalid("row", error.to_string()))
-                });
+                let body = line.and_then(|line| parse(&line));
                 rows.push((row, body.and_then(|body| body.check(api.shortener.policy(), now_ms))));
             }
             (!rows.is_empty()).then_some((rows, lines))
         }
     })
     .boxed()
+}
+
+fn parse(line: &[u8]) -> Result<NewLinkBody, Error> {
+    // serde would take an array, too.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::invalid("row", "is not a JSON object"));
+    }
+    serde_json::from_slice(line).map_err(|error| Error::invalid("row", error.to_string()))
 }
 
 async fn commit<S: Store>(api: Arc<Api<S>>, owner: Owner, rows: Vec<Row>) -> Bytes {
