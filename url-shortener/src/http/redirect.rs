@@ -15,6 +15,7 @@ use super::body::CodePath;
 use super::problem::RedirectProblems;
 use super::{Api, Service};
 use crate::link::{Error, Redirect};
+use crate::lookup::{Found, Lookup as _};
 use crate::shortener::Visit;
 use crate::store::Store;
 
@@ -48,6 +49,12 @@ pub(super) async fn follow<S: Store>(
     });
     if let Some(fields) = api.shortener.follow_now(&code, visit, fields) {
         return Ok(fields?.into_response());
+    }
+    // A look-up costs the store something: whoever tried too many unknown codes gets no more.
+    if api.shortener.lookup().find_now(&code, |_| ()) == Found::AskTheStore
+        && let Some(denial) = api.has_scanned(address).await
+    {
+        return Err(denial);
     }
     match api.shortener.follow(&code, visit).await {
         Ok((redirect, target)) => Ok(fields(redirect, target.as_str())?.into_response()),

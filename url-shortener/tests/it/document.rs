@@ -51,5 +51,5 @@ async fn every_answer_is_as_documented() {
         .run()
         .await;
     // What it sent was not all refused.
-    assert!(app.shortener.index().len() > 10, "only {} links", app.shortener.index().len());
+    assert!(app.shortener.lookup().len() > 10, "only {} links", app.shortener.lookup().len());
 }

@@ -35,6 +35,7 @@ pub(crate) struct Choices {
     pub(crate) requests_per_second: u32,
     pub(crate) unknown_per_minute: u32,
     pub(crate) durable_clicks: bool,
+    pub(crate) recent_bytes: Option<u64>,
     pub(crate) beside_the_router: bool,
 }
 
@@ -44,6 +45,7 @@ impl Default for Choices {
             requests_per_second: 1_000_000,
             unknown_per_minute: 1_000_000,
             durable_clicks: false,
+            recent_bytes: None,
             beside_the_router: true,
         }
     }
@@ -62,6 +64,7 @@ pub(crate) async fn app_on<S: Store>(store: Arc<S>, choices: Choices) -> App<S> 
     let options = Options {
         policy: UrlPolicy::new(["sho.rt"]).unwrap(),
         durable_clicks: choices.durable_clicks,
+        recent_bytes: choices.recent_bytes,
         clock: clock.clone(),
         ..Options::default()
     };
