@@ -1,6 +1,6 @@
 //! The contracts as executable promises: what our answers are tested by, and what a reader's own
 //! answer is graded by. [`promises`] are those of a store, [`codes::promises`] those of a
-//! generator, each in the order in which an interviewer would probe.
+//! generator, [`lookups::promises`] those of what redirects read, each in the order in which an interviewer would probe.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::target_url::TargetUrl;
 
 pub mod codes;
 mod counting;
+pub mod lookups;
 
 use counting::{
     a_batch_of_clicks_counts_once, keys_come_and_go, leased_numbers_are_nobody_elses,

@@ -12,13 +12,16 @@
 //! would leave the index wrong until the next start. Deleted links stay as records without a
 //! target for the same reason.
 
+use std::future::Future;
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use parking_lot::RwLock;
 
-use crate::link::{Entry, LinkId, Redirect, State, Version};
+use crate::code::Code;
+use crate::link::{Entry, Error, LinkId, OwnedEntry, Redirect, State, Version};
+use crate::lookup::{Found, Lookup};
 
 /// Locks. Readers share them; a write stops the readers of one shard for a microsecond, and for
 /// the time of one table growth, which is why the tables are kept small.
@@ -81,6 +84,26 @@ impl Index {
     fn shard(&self, hash: u64) -> &RwLock<Shard> {
         // The table takes its position from the low bits and its tags from the top seven.
         &self.shards[(hash >> 40) as usize & (SHARDS - 1)]
+    }
+}
+
+impl Lookup for Index {
+    fn find_now<T>(&self, code: &str, read: impl FnOnce(Entry<'_>) -> T) -> Found<T> {
+        self.find(code, read).map_or(Found::Nowhere, Found::Here)
+    }
+
+    /// Asks nobody: what is not here is nowhere.
+    async fn find<T: Send, F: Future<Output = Result<Option<OwnedEntry>, Error>> + Send>(
+        &self,
+        code: &Code,
+        _: impl FnOnce() -> F + Send,
+        read: impl FnOnce(Entry<'_>) -> T + Send,
+    ) -> Result<Option<T>, Error> {
+        Ok(Index::find(self, code.as_str(), read))
+    }
+
+    fn apply(&self, entry: Entry<'_>) {
+        Index::apply(self, entry);
     }
 }
 
@@ -255,7 +278,6 @@ mod tests {
     use testkit::Seed;
 
     use super::*;
-    use crate::link::OwnedEntry;
 
     fn entry<'a>(code: &'a str, target: &'a str, version: u32) -> Entry<'a> {
         Entry {

@@ -13,7 +13,7 @@
 //! 5. Writes share an fsync: what queued during the last commit is in the next one
 //!    ([`store::sqlite`]).
 //! 6. Redirects read an index in memory that holds all links; the database is a log behind it
-//!    ([`index`]).
+//!    ([`index`]). Beyond memory, a cache of those asked for lately takes its place ([`recent`]).
 //! 7. A link with a limited number of visits is the exception: that number is exact only where it
 //!    is kept, so each visit is charged there.
 //! 8. A click is 24 bytes in a ring; ten times a second they are folded by link and day and
@@ -33,7 +33,9 @@ pub mod codes;
 
 // What a redirect is decided by
 pub mod redirect;
+pub mod lookup;
 pub mod index;
+pub mod recent;
 
 // Counting without waiting
 pub mod clicks;

@@ -50,6 +50,11 @@ struct Settings {
     /// How long they are
     #[arg(long, env = "URL_SHORTENER_CODE_LENGTH", default_value_t = 7)]
     code_length: usize,
+    /// Hold at most so many MiB of links in memory and ask the store for the others; all links are
+    /// held when left out
+    #[arg(long, env = "URL_SHORTENER_RECENT_MIB", value_name = "MIB",
+          value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    recent_mib: Option<u64>,
     /// Redirect only when the click is on disk
     #[arg(long, env = "URL_SHORTENER_DURABLE_CLICKS")]
     durable_clicks: bool,
@@ -128,6 +133,7 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
         scheme: settings.codes,
         code_length: settings.code_length,
         durable_clicks: settings.durable_clicks,
+        recent_bytes: settings.recent_mib.map(|mib| mib * 1024 * 1024),
         clock: Clock::system(),
     };
     let store = Arc::new(store);
@@ -139,7 +145,7 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
     let shutdown = settings.server.shutdown()?;
     let shortener = Shortener::start(store, options).await?;
     shortener.run(&shutdown);
-    tracing::info!(links = shortener.index().len(), "ready");
+    tracing::info!(links = shortener.lookup().len(), "ready");
     let per_key = settings.requests_per_second;
     let unknown = settings.unknown_codes_per_minute;
     let bucket = AlgorithmName::TokenBucket;

@@ -38,18 +38,13 @@ pub fn decide(entry: Entry<'_>, now_ms: u64, policy: &UrlPolicy) -> Decision {
 
 impl Decision {
     /// The error for whoever does not redirect.
-    pub(crate) fn refusal(self, code: &str) -> Option<Error> {
+    pub(crate) fn refusal(self, code: &Code) -> Option<Error> {
         match self {
             Self::Go | Self::Charge => None,
             Self::Gone(why) => Some(Error::Gone(why)),
-            Self::Unknown => Some(unknown(code)),
+            Self::Unknown => Some(Error::NotFound(code.clone())),
         }
     }
-}
-
-/// The error for a code nobody has; also for text that cannot be a code.
-pub(crate) fn unknown(code: &str) -> Error {
-    Code::parse(code).map_or_else(|error| error, Error::NotFound)
 }
 
 #[cfg(test)]

@@ -29,7 +29,9 @@ use crate::link::{
     BATCH_LINKS_MAX, Change, Created, Creation, Entry, Error, Link, LinkId, Listing, Once, Owner,
     Redirect, State, Terms, Version,
 };
-use crate::redirect::{Decision, decide, unknown};
+use crate::lookup::{AnyLookup, Found, Lookup as _};
+use crate::recent::Recent;
+use crate::redirect::{Decision, decide};
 use crate::store::Store;
 use crate::target_url::{TargetUrl, UrlPolicy};
 
@@ -54,6 +56,8 @@ pub struct Options {
     pub code_length: usize,
     /// Whether a redirect waits until its click is as durable as the store is.
     pub durable_clicks: bool,
+    /// Bytes of links in memory, the others are asked for; `None` for all of them.
+    pub recent_bytes: Option<u64>,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -65,6 +69,7 @@ impl Default for Options {
             scheme: Scheme::default(),
             code_length: 7,
             durable_clicks: false,
+            recent_bytes: None,
             clock: Clock::system(),
         }
     }
@@ -123,7 +128,7 @@ pub struct Visit<'a> {
 /// The shortener over one store.
 pub struct Shortener<S> {
     store: Arc<S>,
-    index: Index,
+    lookup: AnyLookup,
     codes: AnyCodes<S>,
     unlisted: Random,
     clicks: Pipeline<S>,
@@ -134,7 +139,7 @@ pub struct Shortener<S> {
 }
 
 impl<S: Store> Shortener<S> {
-    /// Loads all links of `store` and is ready.
+    /// Loads all links of `store`, unless only the recent ones are to be held, and is ready.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store does not answer, [`Error::Invalid`] for a code length
@@ -145,9 +150,13 @@ impl<S: Store> Shortener<S> {
         let secret = store.secret().await?;
         let clicks = Pipeline::new(Arc::clone(&store), &secret);
         let cursor_key = Sha256::new().chain_update(b"cursors").chain_update(secret).finalize();
+        let lookup = match options.recent_bytes {
+            None => AnyLookup::All(Index::default()),
+            Some(bytes) => AnyLookup::Recent(Recent::new(bytes)),
+        };
         let shortener = Arc::new(Self {
             store,
-            index: Index::default(),
+            lookup,
             codes,
             unlisted: Random::unlisted(),
             clicks,
@@ -156,8 +165,10 @@ impl<S: Store> Shortener<S> {
             in_flight: Mutex::default(),
             cursors: Permutation::new(&cursor_key.into(), 1 << 32),
         });
-        let filled = Arc::clone(&shortener);
-        shortener.store.load(move |entry| filled.index.apply(entry)).await?;
+        if shortener.lookup.wants_all() {
+            let filled = Arc::clone(&shortener);
+            shortener.store.load(move |entry| filled.lookup.apply(entry)).await?;
+        }
         shortener.keys.replace(shortener.store.keys().await?);
         Ok(shortener)
     }
@@ -179,7 +190,7 @@ impl<S: Store> Shortener<S> {
         let (this, closing) = (Arc::clone(self), shutdown.closing());
         tokio::spawn(closing.run_until_cancelled_owned(async move {
             loop {
-                if let Err(error) = this.store.watch(|entry| this.index.apply(entry)).await {
+                if let Err(error) = this.store.watch(|entry| this.lookup.apply(entry)).await {
                     tracing::warn!(%error, "changes of other servers are missed until it is back");
                     tokio::time::sleep(WATCH_AGAIN_AFTER).await;
                 }
@@ -284,7 +295,7 @@ impl<S: Store> Shortener<S> {
             let created = this.store.create(batch).await?;
             for row in &created {
                 if let Ok(Created::New(link)) = row {
-                    this.index.apply(link.entry());
+                    this.lookup.apply(link.entry());
                 }
             }
             Ok(created)
@@ -373,7 +384,7 @@ impl<S: Store> Shortener<S> {
         let (this, owner, code) = (Arc::clone(self), owner.clone(), code.clone());
         self.complete(async move {
             let link = this.store.update(&owner, &code, expected, change).await?;
-            this.index.apply(link.entry());
+            this.lookup.apply(link.entry());
             Ok(link)
         })
         .await
@@ -392,7 +403,7 @@ impl<S: Store> Shortener<S> {
         let (this, owner, code) = (Arc::clone(self), owner.clone(), code.clone());
         self.complete(async move {
             let link = this.store.delete(&owner, &code, expected).await?;
-            this.index.apply(Entry { state: State::Deleted, target: "", ..link.entry() });
+            this.lookup.apply(Entry { state: State::Deleted, target: "", ..link.entry() });
             Ok(())
         })
         .await
@@ -426,8 +437,8 @@ impl<S: Store> Shortener<S> {
     }
 
     /// The redirect that needs nobody: `found` gets status and target. `None` when it takes
-    /// [`follow`](Self::follow), because the link is limited, does not redirect, or clicks are
-    /// durable.
+    /// [`follow`](Self::follow), because the link is limited, does not redirect, is not in memory,
+    /// or clicks are durable.
     ///
     /// # Cost
     /// Memory only: an index lookup, the policy, and a click in a ring.
@@ -441,10 +452,11 @@ impl<S: Store> Shortener<S> {
             return None;
         }
         let now_ms = self.now_ms();
-        let (answer, link) = self.index.find(code, |entry| {
+        let go = |entry: Entry<'_>| {
             (decide(entry, now_ms, &self.options.policy) == Decision::Go)
                 .then(|| (found(entry.redirect, entry.target), entry.id))
-        })??;
+        };
+        let Found::Here(Some((answer, link))) = self.lookup.find_now(code, go) else { return None };
         if let Some(visit) = visit {
             self.clicks.record(self.click(link, now_ms, visit));
         }
@@ -461,17 +473,20 @@ impl<S: Store> Shortener<S> {
         code: &str,
         visit: Option<Visit<'_>>,
     ) -> Result<(Redirect, TargetUrl), Error> {
-        let now_ms = self.now_ms();
-        let found = self.index.find(code, |entry| {
+        let (now_ms, code) = (self.now_ms(), Code::parse(code)?);
+        let read = |entry: Entry<'_>| {
             let target = TargetUrl::stored(entry.target.to_owned());
             (decide(entry, now_ms, &self.options.policy), entry.id, entry.redirect, target)
-        });
-        let (decision, link, redirect, target) = found.ok_or_else(|| unknown(code))?;
-        if let Some(refusal) = decision.refusal(code) {
+        };
+        let found = self.lookup.find(&code, || self.store.look_up(&code), read).await?;
+        let Some((decision, link, redirect, target)) = found else {
+            return Err(Error::NotFound(code));
+        };
+        if let Some(refusal) = decision.refusal(&code) {
             return Err(refusal);
         }
         if decision == Decision::Charge {
-            self.store.visit(&Code::parse(code)?, visit.is_none()).await?;
+            self.store.visit(&code, visit.is_none()).await?;
         }
         if let Some(visit) = visit {
             let click = self.click(link, now_ms, visit);
@@ -512,9 +527,9 @@ impl<S: Store> Shortener<S> {
         &self.store
     }
 
-    /// The index redirects read.
-    pub fn index(&self) -> &Index {
-        &self.index
+    /// What redirects read.
+    pub fn lookup(&self) -> &AnyLookup {
+        &self.lookup
     }
 
     /// What targets must be.

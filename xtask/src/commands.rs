@@ -39,7 +39,16 @@ pub(crate) fn test(yes: bool, containers: bool, rest: &[String]) -> Result<()> {
     if ready.containers {
         tests.env("INFRA_PREFER", "container");
     }
+    if ready.python && std::env::var_os("CI").is_some() {
+        tests.env("SCHEMATHESIS", "required");
+    }
+    // The tests leave the reason there when they could not install the API fuzzer.
+    let not_fuzzed = Path::new("target/schemathesis-not-run");
+    let _ = std::fs::remove_file(not_fuzzed);
     let tests = tests.spawn_and_wait();
+    if let Ok(reason) = std::fs::read_to_string(not_fuzzed) {
+        println!("NOT RUN: the API fuzzer, because {reason}");
+    }
     if ready.browser.is_none() {
         println!("NOT RUN: the browser tests, because there is no Chromium on this machine");
     }

@@ -55,6 +55,11 @@ pub(crate) fn browser() -> Option<PathBuf> {
         })
 }
 
+/// Whether `python3 -m venv` works. Debian has that module in a package of its own.
+pub(crate) fn python_makes_environments() -> bool {
+    succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]))
+}
+
 /// Whether a Docker engine answers; a client without an engine does not count.
 pub(crate) fn docker_answers() -> bool {
     succeeds(Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]))

@@ -21,6 +21,8 @@ pub(crate) struct Ready {
     pub(crate) containers: bool,
     /// The browser for the browser tests, where there is one.
     pub(crate) browser: Option<PathBuf>,
+    /// Python can make virtual environments, which the API fuzzer is installed into.
+    pub(crate) python: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,7 @@ enum Need {
     Redis,
     Postgres,
     Browser,
+    Python,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +53,13 @@ pub(crate) fn setup(yes: bool, containers: bool) -> Result<Ready> {
             bail!("{need:?} was installed and still cannot be found");
         }
     }
-    if is_missing(Need::Browser) {
-        offer_browser(installer, yes);
+    for need in [Need::Browser, Need::Python] {
+        if is_missing(need) {
+            offer(installer, need, yes);
+        }
     }
-    let ready = Ready { containers: in_docker, browser: servers::browser() };
+    let (browser, python) = (servers::browser(), servers::python_makes_environments());
+    let ready = Ready { containers: in_docker, browser, python };
     print_ready(&ready);
     Ok(ready)
 }
@@ -68,6 +74,7 @@ fn is_missing(need: Need) -> bool {
                 && servers::postgres_directory().is_none()
         }
         Need::Browser => servers::browser().is_none(),
+        Need::Python => !servers::python_makes_environments(),
     }
 }
 
@@ -97,18 +104,18 @@ fn require_docker(missing: &[Need]) -> Result<()> {
     )
 }
 
-/// A missing browser costs one group of tests, not the whole run: it is said, not fatal.
-fn offer_browser(installer: Option<Installer>, yes: bool) {
+/// What one group of tests needs: without it that group is not run, which is said and not fatal.
+fn offer(installer: Option<Installer>, need: Need, yes: bool) {
     let installed = match installer {
         // On Ubuntu the package is a shell around a snap, which needs a running snapd.
-        Some(Installer::Apt) if is_ubuntu() => Err(anyhow::anyhow!(
+        Some(Installer::Apt) if need == Need::Browser && is_ubuntu() => Err(anyhow::anyhow!(
             "Ubuntu has no Chromium package; install Chrome or Chromium by hand"
         )),
-        Some(installer) => install(installer, &[Need::Browser], yes),
+        Some(installer) => install(installer, &[need], yes),
         None => Err(anyhow::anyhow!("no package manager known here")),
     };
     if let Err(error) = installed {
-        println!("no browser: {error:#}");
+        println!("no {need:?}: {error:#}");
     }
 }
 
@@ -148,6 +155,7 @@ fn apt_commands(needs: &[Need]) -> Vec<Vec<String>> {
             Need::Redis => "redis-server",
             Need::Postgres => "postgresql",
             Need::Browser => "chromium",
+            Need::Python => "python3-venv",
         }
         .to_owned()
     }));
@@ -159,6 +167,7 @@ fn brew_commands(needs: &[Need]) -> Vec<Vec<String>> {
         Need::Redis => words("brew install redis"),
         Need::Postgres => words("brew install postgresql@17"),
         Need::Browser => words("brew install --cask chromium"),
+        Need::Python => words("brew install python"),
     };
     needs.iter().map(command).collect()
 }
@@ -213,7 +222,8 @@ fn print_ready(ready: &Ready) {
         .unwrap_or_else(|| found(servers::postgres_directory()));
     let browser =
         ready.browser.as_ref().map_or("none".to_owned(), |path| path.display().to_string());
-    println!("ready: redis {redis}, postgres {postgres}, browser {browser}");
+    let python = if ready.python { "python3" } else { "none" };
+    println!("ready: redis {redis}, postgres {postgres}, browser {browser}, python {python}");
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
 use crate::problem::{Place, Problem};
+use crate::shape::is_object;
 
 /// A JSON body, in either direction.
 ///
@@ -51,6 +52,12 @@ impl<T: Serialize> IntoResponse for Json<T> {
 /// # Errors
 /// 400 with line and column for what is not JSON; 422 with the field's pointer for what is.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    if body.trim_ascii_start().starts_with(b"[") && is_object::<T>() {
+        let detail = "the body is an array where an object is expected";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
+            .field("", detail)
+            .detail(detail));
+    }
     // Keeping track of the path slows every body down, so only one that failed is parsed again
     // with it.
     serde_json::from_slice(body).or_else(|_| parse_json_with_path(body))

@@ -43,6 +43,7 @@ pub mod idempotency;
 pub mod client_ip;
 
 mod error;
+mod shape;
 
 pub use self::client_ip::TrustedProxies;
 pub use self::clock::Clock;

@@ -11,6 +11,7 @@
 //! - [`shrink`]: from a long history that fails to a short one.
 //! - [`grader`]: what `grade` prints about a reader's own answer.
 //! - [`crash`]: the real program as a child that is killed with SIGKILL and started again.
+//! - [`schemathesis`]: a fuzzer that holds a running service to its own OpenAPI document.
 
 pub mod conformance;
 pub mod wait;
@@ -21,6 +22,7 @@ pub mod history;
 pub mod linearizable;
 pub mod accounting;
 pub mod crash;
+pub mod schemathesis;
 
 pub use conformance::{Broken, Promise, Suite, Verdict};
 pub use history::Recorder;

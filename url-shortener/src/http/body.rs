@@ -4,19 +4,30 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::code::Code;
 use crate::link::{Change, Error, Redirect, TAG_BYTES_MAX, TAGS_MAX, Terms};
 use crate::shortener::Wish;
 use crate::target_url::{TargetUrl, UrlPolicy};
 
+/// Which link a path is about.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct CodePath {
+    /// The code.
+    #[param(min_length = 1, max_length = 32, pattern = "^[0-9A-Za-z_-]+$")]
+    pub(super) code: String,
+}
+
 /// A link to be created.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewLinkBody {
     /// Where it leads: an absolute http or https URL without user name.
-    #[schema(max_length = 8192, example = "https://example.com/a/page")]
+    #[schema(max_length = 8192, pattern = "^https?://", example = "https://example.com/a/page")]
     url: String,
     /// The code, if it must be this one; drawn when left out.
     #[schema(min_length = 1, max_length = 32, pattern = "^[0-9A-Za-z_-]+$")]
@@ -25,15 +36,15 @@ pub(super) struct NewLinkBody {
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
     /// How many visits it admits.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 4294967295u32, format = Int64)]
     max_visits: Option<u32>,
-    /// The status it answers with: 301, 302 (the default), 307 or 308.
+    /// The status it answers with; 302 when left out.
     #[serde(default)]
-    #[schema(value_type = RedirectStatus, default = 302)]
+    #[schema(value_type = RedirectStatus)]
     redirect: Redirect,
     /// For you to find it by.
     #[serde(default)]
-    #[schema(max_items = 16)]
+    #[schema(value_type = Vec<Tag>, max_items = 16)]
     tags: Vec<String>,
     /// Whether its code must be too long to guess.
     #[serde(default)]
@@ -45,7 +56,9 @@ pub(super) struct NewLinkBody {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ChangeBody {
     /// Where it leads.
-    #[schema(max_length = 8192, example = "https://example.com/another/page", nullable = false)]
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = String, max_length = 8192, pattern = "^https?://",
+             example = "https://example.com/another/page")]
     url: Option<String>,
     /// From when on it answers 410.
     #[serde(deserialize_with = "given")]
@@ -53,24 +66,41 @@ pub(super) struct ChangeBody {
     expires_at: Option<Option<Timestamp>>,
     /// How many visits it admits, those already made included.
     #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<u32>, minimum = 1)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 4294967295u32, format = Int64)]
     max_visits: Option<Option<u32>>,
     /// The status it answers with.
+    #[serde(deserialize_with = "given")]
     #[schema(value_type = RedirectStatus)]
     redirect: Option<Redirect>,
     /// All its tags.
-    #[schema(max_items = 16)]
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Vec<Tag>, max_items = 16)]
     tags: Option<Vec<String>>,
     /// Whether it redirects at all.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = bool)]
     enabled: Option<bool>,
 }
 
-/// 301 and 308 are permanent, 307 and 308 keep the method.
+/// Up to 64 bytes without control characters.
 #[derive(ToSchema)]
-#[schema(value_type = u16, minimum = 301, maximum = 308)]
-pub(super) struct RedirectStatus(#[expect(dead_code, reason = "only its schema is used")] u16);
+#[schema(value_type = String, min_length = 1, max_length = 64)]
+pub(super) struct Tag(#[expect(dead_code, reason = "only its schema is used")] String);
 
-/// A field that is there: null is `Some(None)`, where serde would make it the same as absent.
+/// 301 and 308 are permanent, 307 and 308 keep the method.
+pub(super) struct RedirectStatus;
+
+impl ToSchema for RedirectStatus {}
+
+impl PartialSchema for RedirectStatus {
+    fn schema() -> RefOr<Schema> {
+        let statuses = Redirect::ALL.map(Redirect::status);
+        ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some(statuses)).into()
+    }
+}
+
+/// A field that is there: null is `Some(None)`, or an error where a link cannot do without the
+/// field; serde would make it the same as absent.
 fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

@@ -18,6 +18,7 @@ use service::problem::Place;
 use utoipa::ToSchema;
 
 use super::body::NewLinkBody;
+use super::problem::{ApiProblems, BodyProblems};
 use super::{Api, Service};
 use crate::link::{Error, Owner};
 use crate::shortener::Wish;
@@ -54,13 +55,10 @@ pub(super) struct RowBody {
 /// Create many links: one JSON object per line, as in the body of a single create. The answer has
 /// a line for each, in order. Rows are independent: what failed can be sent again by itself.
 #[utoipa::path(post, path = "/v1/links/bulk",
-    request_body(content = String, content_type = "application/x-ndjson"),
+    request_body(content = Vec<NewLinkBody>, content_type = "application/x-ndjson"),
     security(("api_key" = [])), responses(
-    (status = 200, description = "A line per row", body = RowBody, content_type = "application/x-ndjson"),
-    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
-    (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-    (status = 415, description = "The body is not NDJSON by its content type", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
+    ApiProblems, BodyProblems,
+    (status = 200, description = "A line per row", body = Vec<RowBody>, content_type = "application/x-ndjson"),
 ))]
 pub(super) async fn create_many<S: Store>(
     State(api): Service<S>,
@@ -103,16 +101,21 @@ fn batches<S: Store>(lines: Lines, api: Arc<Api<S>>) -> BoxStream<'static, Vec<R
             let now_ms = api.shortener.now_ms();
             while rows.len() < ROWS_PER_BATCH {
                 let Some((row, line)) = lines.next().await else { break };
-                let body = line.and_then(|line| {
-                    serde_json::from_slice::<NewLinkBody>(&line)
-                        .map_err(|error| Error::invalid("row", error.to_string()))
-                });
+                let body = line.and_then(|line| parse(&line));
                 rows.push((row, body.and_then(|body| body.check(api.shortener.policy(), now_ms))));
             }
             (!rows.is_empty()).then_some((rows, lines))
         }
     })
     .boxed()
+}
+
+fn parse(line: &[u8]) -> Result<NewLinkBody, Error> {
+    // serde would take an array, too.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::invalid("row", "is not a JSON object"));
+    }
+    serde_json::from_slice(line).map_err(|error| Error::invalid("row", error.to_string()))
 }
 
 async fn commit<S: Store>(api: Arc<Api<S>>, owner: Owner, rows: Vec<Row>) -> Bytes {

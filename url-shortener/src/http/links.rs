@@ -12,7 +12,8 @@ use service::extract::parse_json;
 use service::{ETag, IdempotencyKey, Json, Path, Preconditions, Problem, Query, idempotency};
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::{ChangeBody, LinkBody, NewLinkBody};
+use super::body::{ChangeBody, CodePath, LinkBody, NewLinkBody};
+use super::problem::{ApiProblems, BodyProblems, LinkProblems, TakenProblem, VersionProblems};
 use super::{Api, Service};
 use crate::code::Code;
 use crate::link::{Error, Link, Listing, Owner, PAGE_LINKS_MAX, Version};
@@ -20,6 +21,16 @@ use crate::shortener::OnceKey;
 use crate::store::Store;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The precondition of every write, for the document; [`Preconditions`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its documentation is used")]
+struct IfMatch {
+    /// The version you read, as its ETag said it; `*` for any.
+    #[param(rename = "If-Match", pattern = r#"^(\*|"[0-9]+")$"#)]
+    if_match: String,
+}
 
 /// Times a change is tried again when somebody else changes the same link.
 const CHANGE_ATTEMPTS: u32 = 4;
@@ -34,19 +45,20 @@ impl<S: Store> Api<S> {
 
 /// Create a link. With an `Idempotency-Key` a repeat gets the same bytes and makes no second link.
 #[utoipa::path(post, path = "/v1/links", request_body = NewLinkBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters")),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 128,
+        pattern = "^[!-~]+$", description = "A repeat with the same key makes no second link")),
     security(("api_key" = [])), responses(
+    ApiProblems, BodyProblems, TakenProblem,
     (status = 201, description = "Created, on disk", body = LinkBody<'_>, headers(
         ("Location" = String, description = "The link as a resource"),
-        ("ETag" = String, description = "Its version"))),
-    (status = 400, description = "The body is not JSON, or a header is wrong", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "The alias is taken, or the same request is in flight", body = Problem, content_type = "application/problem+json"),
-    (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "A field is wrong (errors[] names it), or the key was used with another request", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "The store does not answer", body = Problem, content_type = "application/problem+json"),
+        ("ETag" = String, description = "Its version")), links(
+        ("read" = (operation_id = "get", parameters(("code" = "$response.body#/code")))),
+        ("stats" = (operation_id = "stats", parameters(("code" = "$response.body#/code")))),
+        ("follow" = (operation_id = "follow", parameters(("code" = "$response.body#/code")))),
+        ("change" = (operation_id = "update", parameters(
+            ("code" = "$response.body#/code"), ("If-Match" = "$response.header.ETag")))),
+        ("delete" = (operation_id = "delete", parameters(
+            ("code" = "$response.body#/code"), ("If-Match" = "$response.header.ETag")))))),
 ))]
 pub(super) async fn create<S: Store>(
     State(api): Service<S>,
@@ -86,19 +98,16 @@ pub(super) async fn create<S: Store>(
 }
 
 /// One link.
-#[utoipa::path(get, path = "/v1/links/{code}", params(("code" = String, Path)),
+#[utoipa::path(get, path = "/v1/links/{code}", params(CodePath),
     security(("api_key" = [])), responses(
+    ApiProblems, LinkProblems,
     (status = 200, description = "The link", body = LinkBody<'_>, headers(("ETag" = String))),
     (status = 304, description = "It is still at the version in If-None-Match"),
-    (status = 400, description = "That cannot be a code", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
-    (status = 404, description = "You have no such link", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn get<S: Store>(
     State(api): Service<S>,
     Extension(owner): Extension<Owner>,
-    Path(code): Path<String>,
+    Path(CodePath { code }): Path<CodePath>,
     conditions: Preconditions,
 ) -> Result<Response, Problem> {
     let link = api.shortener.get(&owner, &Code::parse(&code)?).await?;
@@ -108,23 +117,14 @@ pub(super) async fn get<S: Store>(
 
 /// Change a link (JSON Merge Patch: null clears a field). `If-Match` says which version you read.
 #[utoipa::path(patch, path = "/v1/links/{code}", request_body = ChangeBody,
-    params(("code" = String, Path), ("If-Match" = String, Header)),
-    security(("api_key" = [])), responses(
+    params(CodePath, IfMatch), security(("api_key" = [])), responses(
+    ApiProblems, LinkProblems, BodyProblems, VersionProblems,
     (status = 200, description = "The link, changed", body = LinkBody<'_>, headers(("ETag" = String))),
-    (status = 400, description = "The body is not JSON, or a header is wrong", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
-    (status = 404, description = "You have no such link", body = Problem, content_type = "application/problem+json"),
-    (status = 412, description = "Somebody changed it since", body = Problem, content_type = "application/problem+json"),
-    (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "A field is wrong; errors[] names it", body = Problem, content_type = "application/problem+json"),
-    (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn update<S: Store>(
     State(api): Service<S>,
     Extension(owner): Extension<Owner>,
-    Path(code): Path<String>,
+    Path(CodePath { code }): Path<CodePath>,
     conditions: Preconditions,
     Json(body): Json<ChangeBody>,
 ) -> Result<Response, Problem> {
@@ -145,20 +145,14 @@ pub(super) async fn update<S: Store>(
 
 /// Delete a link. Its code is never given out again.
 #[utoipa::path(delete, path = "/v1/links/{code}",
-    params(("code" = String, Path), ("If-Match" = String, Header)),
-    security(("api_key" = [])), responses(
+    params(CodePath, IfMatch), security(("api_key" = [])), responses(
+    ApiProblems, LinkProblems, VersionProblems,
     (status = 204, description = "Deleted"),
-    (status = 400, description = "That cannot be a code, or a header is wrong", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
-    (status = 404, description = "You have no such link", body = Problem, content_type = "application/problem+json"),
-    (status = 412, description = "Somebody changed it since", body = Problem, content_type = "application/problem+json"),
-    (status = 428, description = "If-Match is missing", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn delete<S: Store>(
     State(api): Service<S>,
     Extension(owner): Extension<Owner>,
-    Path(code): Path<String>,
+    Path(CodePath { code }): Path<CodePath>,
     conditions: Preconditions,
 ) -> Result<StatusCode, Problem> {
     conditions.require_if_match()?;
@@ -200,6 +194,7 @@ fn busy() -> Problem {
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
     /// Where the page before ended.
+    #[param(pattern = "^[0-9A-Za-z]{6}$")]
     cursor: Option<String>,
     /// Links on a page, 1 to 200; 50 when left out.
     #[param(minimum = 1, maximum = 200)]
@@ -224,11 +219,9 @@ pub(super) struct PageBody<'a> {
 
 /// Your links, newest first.
 #[utoipa::path(get, path = "/v1/links", params(ListQuery), security(("api_key" = [])), responses(
+    ApiProblems,
     (status = 200, description = "A page", body = PageBody<'_>, headers(
         ("Link" = Option<String>, description = "rel=\"next\""))),
-    (status = 400, description = "A query parameter is wrong", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list<S: Store>(
     State(api): Service<S>,

@@ -11,7 +11,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use rate_limiter::layer::RateLimitLayer;
 use rate_limiter::store::memory::{Memory, MemoryLimiter};
-use rate_limiter::{Key, Policy, Store as _};
+use rate_limiter::{Decision, Key, Limiter as _, Policy, Store as _};
 use service::metrics::RouteMetrics;
 use service::{Connection, Problem, Readiness, TrustedProxies};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -79,11 +79,20 @@ impl<S: Store> Api<S> {
     }
 
     /// Charges an unknown code to who tried it; the denial when that was too many. Whoever is
-    /// denied can still follow links that exist.
+    /// denied can still follow links that are in memory.
     fn scanned(&self, address: Option<IpAddr>) -> Option<Problem> {
         let address = address?.to_string();
-        let key = Key::new(&address).expect("an address is a short key");
-        match self.scanners.check_now(key, 1) {
+        self.denial(self.scanners.check_now(scanner(&address), 1))
+    }
+
+    /// The denial for who has tried too many unknown codes before.
+    async fn has_scanned(&self, address: Option<IpAddr>) -> Option<Problem> {
+        let address = address?.to_string();
+        self.denial(self.scanners.peek(scanner(&address)).await)
+    }
+
+    fn denial(&self, checked: Result<Decision, rate_limiter::Error>) -> Option<Problem> {
+        match checked {
             Ok(decision) if decision.allowed() => None,
             Ok(decision) => {
                 Some(rate_limiter::denial::problem(&self.options.unknown_codes, &decision))
@@ -92,6 +101,10 @@ impl<S: Store> Api<S> {
             Err(_) => None,
         }
     }
+}
+
+fn scanner(address: &str) -> Key<'_> {
+    Key::new(address).expect("an address is a short key")
 }
 
 /// The routes, with the operator's endpoints.
@@ -114,6 +127,7 @@ pub fn router<S: Store>(api: &Arc<Api<S>>, readiness: Readiness) -> Router {
         .with_state(Arc::clone(api))
         .split_for_parts();
     openapi.info.title = "url-shortener".to_owned();
+    problem::add_schema(&mut openapi);
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     openapi.components.get_or_insert_default().add_security_scheme("api_key", bearer);
     let store = Arc::clone(api.shortener.store());

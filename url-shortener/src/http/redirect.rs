@@ -11,8 +11,11 @@ use axum::response::{IntoResponse, Response};
 use service::request_id::X_REQUEST_ID;
 use service::{Connection, Path, Problem, RequestId};
 
+use super::body::CodePath;
+use super::problem::RedirectProblems;
 use super::{Api, Service};
 use crate::link::{Error, Redirect};
+use crate::lookup::{Found, Lookup as _};
 use crate::shortener::Visit;
 use crate::store::Store;
 
@@ -24,23 +27,19 @@ const TEMPORARY: HeaderValue = HeaderValue::from_static("private, max-age=0");
 const PERMANENT: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 /// Follow a link. HEAD answers the same and counts nothing.
-#[utoipa::path(method(get, head), path = "/{code}", params(("code" = String, Path)), responses(
+#[utoipa::path(method(get, head), path = "/{code}", params(CodePath), responses(
+    RedirectProblems,
     (status = 301, description = "There, for good", headers(("Location" = String))),
     (status = 302, description = "There", headers(("Location" = String))),
     (status = 307, description = "There, with the same method", headers(("Location" = String))),
     (status = 308, description = "There, for good, with the same method", headers(("Location" = String))),
-    (status = 400, description = "That cannot be a code", body = Problem, content_type = "application/problem+json"),
-    (status = 404, description = "No such link", body = Problem, content_type = "application/problem+json"),
-    (status = 410, description = "Expired, disabled, or used up", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "Too many unknown codes from this address", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "The link counts its visits in a store that does not answer", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn follow<S: Store>(
     State(api): Service<S>,
     connection: Connection,
     method: Method,
     headers: HeaderMap,
-    Path(code): Path<String>,
+    Path(CodePath { code }): Path<CodePath>,
 ) -> Result<Response, Problem> {
     let address = api.address(&connection, &headers);
     let visit = (method == Method::GET).then(|| Visit {
@@ -50,6 +49,12 @@ pub(super) async fn follow<S: Store>(
     });
     if let Some(fields) = api.shortener.follow_now(&code, visit, fields) {
         return Ok(fields?.into_response());
+    }
+    // A look-up costs the store something: whoever tried too many unknown codes gets no more.
+    if api.shortener.lookup().find_now(&code, |_| ()) == Found::AskTheStore
+        && let Some(denial) = api.has_scanned(address).await
+    {
+        return Err(denial);
     }
     match api.shortener.follow(&code, visit).await {
         Ok((redirect, target)) => Ok(fields(redirect, target.as_str())?.into_response()),

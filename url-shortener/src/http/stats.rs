@@ -9,6 +9,8 @@ use service::{Json, Path, Problem};
 use utoipa::ToSchema;
 
 use super::Service;
+use super::body::CodePath;
+use super::problem::{ApiProblems, LinkProblems};
 use crate::clicks::DayTally;
 use crate::clicks::visit::Browser;
 use crate::code::Code;
@@ -46,18 +48,15 @@ pub(super) struct DayBody {
 }
 
 /// The clicks of a link. Those of the last tenth of a second may be missing.
-#[utoipa::path(get, path = "/v1/links/{code}/stats", params(("code" = String, Path)),
+#[utoipa::path(get, path = "/v1/links/{code}/stats", params(CodePath),
     security(("api_key" = [])), responses(
+    ApiProblems, LinkProblems,
     (status = 200, description = "The clicks", body = StatsBody),
-    (status = 400, description = "That cannot be a code", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No API key, or an unknown one", body = Problem, content_type = "application/problem+json"),
-    (status = 404, description = "You have no such link", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "Too many requests with this key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn stats<S: Store>(
     State(api): Service<S>,
     Extension(owner): Extension<Owner>,
-    Path(code): Path<String>,
+    Path(CodePath { code }): Path<CodePath>,
 ) -> Result<Json<StatsBody>, Problem> {
     let days = api.shortener.clicks(&owner, &Code::parse(&code)?).await?;
     let mut sum = DayTally::default();

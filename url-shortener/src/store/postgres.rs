@@ -41,6 +41,9 @@ const POLL_OVERLAP_US: i64 = 2_000_000;
 /// How far back the first look after a lost connection goes. No transaction here lasts so long:
 /// each statement is cut off after ten seconds.
 const CATCH_UP_OVERLAP_US: i64 = 60_000_000;
+/// Replies forgotten in one pass: a pass over a backlog would hold its locks, and the one
+/// connection, for as long as the backlog is.
+const FORGET_ROWS: i64 = 5_000;
 const CHANNEL: &str = "url_shortener_links";
 /// Any number, the same in every server: they take turns at the schema.
 const SCHEMA_LOCK: i64 = 0x7573_686f_7274;
@@ -78,6 +81,11 @@ impl Postgres {
         sqlx::raw_sql(SCHEMA).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(Self { pool, seen_until_us: AtomicI64::new(0) })
+    }
+
+    async fn now_us(&self) -> Result<i64, Error> {
+        let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        Ok(sqlx::query_scalar(now).fetch_one(&self.pool).await?)
     }
 
     async fn entries(
@@ -210,8 +218,7 @@ impl Links for Postgres {
     }
 
     async fn load(&self, each: impl FnMut(Entry<'_>) + Send + 'static) -> Result<(), Error> {
-        let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-        let begun_us: i64 = sqlx::query_scalar(now).fetch_one(&self.pool).await?;
+        let begun_us = self.now_us().await?;
         self.entries(Entries::default(), each).await?;
         self.seen_until_us.store(begun_us, Ordering::Relaxed);
         Ok(())
@@ -225,6 +232,10 @@ impl Links for Postgres {
     }
 
     async fn watch(&self, mut each: impl FnMut(Entry<'_>) + Send) -> Result<(), Error> {
+        if self.seen_until_us.load(Ordering::Relaxed) == 0 {
+            // Nothing was loaded, so nothing can have been missed but what was asked for just now.
+            self.seen_until_us.store(self.now_us().await?, Ordering::Relaxed);
+        }
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(CHANNEL).await?;
         // Listening first, then looking back: what commits in between is seen twice, not never.
@@ -256,8 +267,9 @@ impl Links for Postgres {
     }
 
     async fn housekeep(&self, now_ms: u64) -> Result<(), Error> {
-        let old = sqlx::query("DELETE FROM replies WHERE created_at_ms < $1");
-        old.bind(now_ms.saturating_sub(REPLAY_KEPT_MS) as i64).execute(&self.pool).await?;
+        let old = sqlx::query(include_str!("postgres/forget_replies.sql"));
+        let kept_from = now_ms.saturating_sub(REPLAY_KEPT_MS) as i64;
+        old.bind(kept_from).bind(FORGET_ROWS).execute(&self.pool).await?;
         Ok(())
     }
 

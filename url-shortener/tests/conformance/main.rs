@@ -1,4 +1,4 @@
-//! Every store and every generator against every promise, and every wrong one against the promise
+//! Every store, generator and lookup against every promise, and every wrong one against the promise
 //! that must catch it. A new answer is one line.
 
 use std::process::ExitCode;
@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use testkit::Suite;
 use url_shortener::codes::Scheme;
-use url_shortener::conformance::{Fixture, codes, promises};
+use url_shortener::conformance::{Fixture, codes, lookups as lookup, promises};
 use url_shortener::store::postgres::{Postgres, SCHEMA};
 use url_shortener::store::{memory::Memory, sqlite::Sqlite};
 
 mod generators;
+mod lookups;
 mod naive;
 
 use generators::{Flaw, FlawedFixture, Ours};
+use lookups::{All, Bounded, Naive, Slip};
 use naive::{Bug, NaiveFixture, snake_case};
 
 fn main() -> ExitCode {
@@ -36,6 +38,13 @@ fn main() -> ExitCode {
         suite.wrong(&name, caught_by, codes::promises, move || async move {
             FlawedFixture { flaw, counter: Arc::default() }
         });
+    }
+    suite.answer("lookup/all", lookup::promises, || async { All });
+    suite.answer("lookup/recent", lookup::promises, || async { Bounded });
+    suite.answer("lookup/naive", lookup::promises, || async { Naive(None) });
+    for (slip, caught_by) in Slip::ALL {
+        let name = format!("lookup/{}", snake_case(&format!("{slip:?}")));
+        suite.wrong(&name, caught_by, lookup::promises, move || async move { Naive(Some(slip)) });
     }
     suite.run()
 }

@@ -3,6 +3,7 @@
 mod support;
 
 mod api;
+mod document;
 mod redirects;
 mod bulk;
 mod races;

@@ -61,7 +61,7 @@ async fn one_key_makes_one_link<S: Store>(store: Arc<S>) {
         }
         bodies.insert(send(app.client.clone(), key).await.body);
         assert_eq!(bodies.len(), 1, "one request had several answers");
-        assert_eq!(app.shortener.index().len(), round + 1);
+        assert_eq!(app.shortener.lookup().len(), round + 1);
     }
 }
 

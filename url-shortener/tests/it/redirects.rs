@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use serde_json::json;
+use url_shortener::recent::BYTES_MIN;
 use url_shortener::store::memory::Memory;
 
 use crate::support::{App, Choices, NOON_MS, app, app_on};
 
 #[tokio::test]
 async fn each_status_redirects_with_its_caching_beside_the_router_and_through_it() {
-    for beside_the_router in [true, false] {
-        let choices = Choices { beside_the_router, ..Choices::default() };
+    for (beside_the_router, recent_bytes) in [(true, None), (false, None), (true, Some(BYTES_MIN))]
+    {
+        let choices = Choices { beside_the_router, recent_bytes, ..Choices::default() };
         each_status_redirects_with_its_caching(&app_on(Arc::default(), choices).await).await;
     }
 }
@@ -133,6 +135,24 @@ async fn a_scanner_is_told_to_stop_and_still_follows_links() {
     assert_eq!(statuses[..20], [404; 20]);
     assert!(statuses[25..].iter().all(|status| *status == 429), "{statuses:?}");
     assert_eq!(app.client.follow(&code).await.status, 302);
+}
+
+#[tokio::test]
+async fn with_recent_links_only_a_scanner_gets_no_more_look_ups() {
+    let choices =
+        Choices { unknown_per_minute: 20, recent_bytes: Some(BYTES_MIN), ..Choices::default() };
+    let app = app_on(Arc::<Memory>::default(), choices).await;
+    let known = app.client.create(json!({"url": "https://example.com/"})).await.code();
+    let other = app.client.create(json!({"url": "https://example.com/"})).await.code();
+    assert_eq!(app.client.follow(&known).await.status, 302);
+    for number in 0..40 {
+        app.client.follow(&format!("guess{number}")).await;
+    }
+    let held = app.shortener.lookup().len();
+    assert_eq!(app.client.follow("one-more").await.status, 429);
+    assert_eq!(app.client.follow(&other).await.status, 429, "it would take a look-up");
+    assert_eq!(app.client.follow(&known).await.status, 302, "it is in memory");
+    assert_eq!(app.shortener.lookup().len(), held, "somebody was asked");
 }
 
 #[tokio::test]

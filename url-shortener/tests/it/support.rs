@@ -35,6 +35,7 @@ pub(crate) struct Choices {
     pub(crate) requests_per_second: u32,
     pub(crate) unknown_per_minute: u32,
     pub(crate) durable_clicks: bool,
+    pub(crate) recent_bytes: Option<u64>,
     pub(crate) beside_the_router: bool,
 }
 
@@ -44,6 +45,7 @@ impl Default for Choices {
             requests_per_second: 1_000_000,
             unknown_per_minute: 1_000_000,
             durable_clicks: false,
+            recent_bytes: None,
             beside_the_router: true,
         }
     }
@@ -62,6 +64,7 @@ pub(crate) async fn app_on<S: Store>(store: Arc<S>, choices: Choices) -> App<S> 
     let options = Options {
         policy: UrlPolicy::new(["sho.rt"]).unwrap(),
         durable_clicks: choices.durable_clicks,
+        recent_bytes: choices.recent_bytes,
         clock: clock.clone(),
         ..Options::default()
     };
@@ -141,6 +144,12 @@ impl Response {
 impl Client {
     pub(crate) fn to(address: SocketAddr, key: Option<String>) -> Self {
         Self { hyper: Hyper::builder(TokioExecutor::new()).build_http(), address, key }
+    }
+
+    /// Where the service describes itself, and the key that opens it.
+    pub(crate) fn document(&self) -> (String, String) {
+        let key = self.key.clone().unwrap_or_default();
+        (format!("http://{}/openapi.json", self.address), key)
     }
 
     pub(crate) fn without_key(&self) -> Self {

@@ -25,17 +25,23 @@ async fn redirects_to(app: &App<Postgres>, code: &str, target: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_change_at_one_server_is_followed_at_the_other() {
+    a_change_is_followed_elsewhere(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_at_one_server_is_followed_at_the_other_with_recent_links_only() {
+    a_change_is_followed_elsewhere(Some(url_shortener::recent::BYTES_MIN)).await;
+}
+
+async fn a_change_is_followed_elsewhere(recent_bytes: Option<u64>) {
+    let choices = || Choices { recent_bytes, ..Choices::default() };
     let server = infra::postgres().await.unwrap();
     let database = server.database("url_shortener", SCHEMA).await.unwrap();
     let proxy = Proxy::start(database.url()).await.unwrap();
     let through_proxy = proxy.url_of(database.url());
 
-    let one =
-        app_on(Arc::new(Postgres::connect(database.url()).await.unwrap()), Choices::default())
-            .await;
-    let two =
-        app_on(Arc::new(Postgres::connect(&through_proxy).await.unwrap()), Choices::default())
-            .await;
+    let one = app_on(Arc::new(Postgres::connect(database.url()).await.unwrap()), choices()).await;
+    let two = app_on(Arc::new(Postgres::connect(&through_proxy).await.unwrap()), choices()).await;
     one.shortener.keys().replace(one.shortener.store().keys().await.unwrap());
 
     let code = one.client.create(json!({"url": "https://example.com/a"})).await.code();

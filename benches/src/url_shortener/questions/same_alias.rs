@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url_shortener::Error;
 use url_shortener::codes::Scheme;
+use url_shortener::lookup::{Found, Lookup as _};
 use url_shortener::store::postgres::{Postgres, SCHEMA};
 
 use super::{owner, shortener, wish};
@@ -60,9 +61,9 @@ async fn run(stage: Stage) -> anyhow::Result<()> {
     let mut agree = false;
     for _ in 0..100 {
         let target = |server: usize| {
-            servers[server].0.index().find("alias-0", |entry| entry.target.to_owned())
+            servers[server].0.lookup().find_now("alias-0", |entry| entry.target.to_owned())
         };
-        agree = target(0).is_some() && target(0) == target(1);
+        agree = matches!(target(0), Found::Here(_)) && target(0) == target(1);
         if agree {
             break;
         }

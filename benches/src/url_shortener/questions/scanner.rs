@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use url_shortener::Code;
 use url_shortener::codes::Scheme;
+use url_shortener::lookup::{Found, Lookup as _};
 use url_shortener::store::memory::Memory;
 
 use super::{create, shortener};
@@ -44,7 +45,8 @@ async fn run(stage: Stage) -> anyhow::Result<()> {
             own = own.or((number == links / 2).then_some(code));
         }
         let own = own.expect("there are links");
-        let hit = |code: &Code| shortener.index().find(code.as_str(), |_| ()).is_some();
+        let hit =
+            |code: &Code| shortener.lookup().find_now(code.as_str(), |_| ()) == Found::Here(());
         let name = scheme.name();
         let near = neighbours(&own).filter(hit).count();
         let is_counter = scheme == Scheme::Leased;
