@@ -11,6 +11,7 @@ use chat_service::bus::Bus;
 use chat_service::bus::local::Local;
 use chat_service::bus::redis::RedisBus;
 use chat_service::store::memory::Memory;
+use chat_service::store::postgres::Postgres;
 use chat_service::store::sqlite::Sqlite;
 use chat_service::{Node, NodeSettings, Store, http};
 use clap::Parser;
@@ -35,7 +36,7 @@ enum Command {
 struct Settings {
     #[command(flatten)]
     server: ServerSettings,
-    /// Where the logs are kept: memory: | sqlite:PATH
+    /// Where the logs are kept: memory: | sqlite:PATH | postgres://...
     #[arg(long, env = "CHAT_STORE", default_value = "sqlite:chat.db", value_name = "URL")]
     store: StoreUrl,
     /// How servers tell each other: local: (one server) | redis://...
@@ -72,7 +73,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     match settings.store.clone() {
         StoreUrl::Memory => on_store(Memory::default(), settings).await,
         StoreUrl::Sqlite(path) => on_store(Sqlite::open(&path).await?, settings).await,
-        other => Err(other.unsupported(&["memory:", "sqlite:PATH"]))?,
+        StoreUrl::Postgres(url) => on_store(Postgres::connect(&url).await?, settings).await,
+        other => Err(other.unsupported(&["memory:", "sqlite:PATH", "postgres://..."]))?,
     }
 }
 
