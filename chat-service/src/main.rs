@@ -39,9 +39,13 @@ struct Settings {
     /// Where the logs are kept: memory: | sqlite:PATH | postgres://...
     #[arg(long, env = "CHAT_STORE", default_value = "sqlite:chat.db", value_name = "URL")]
     store: StoreUrl,
-    /// How servers tell each other: local: (one server) | redis://...
+    /// How servers tell each other: local: (one server) | redis://... | kafka://HOST:PORT,...
+    /// (feature `kafka`)
     #[arg(long, env = "CHAT_BUS", default_value = "local:", value_name = "URL")]
     bus: String,
+    /// This server's name on a bus that remembers who has heard what
+    #[arg(long, env = "CHAT_NODE", default_value = "node", value_name = "NAME")]
+    node: String,
     /// Messages per second and user
     #[arg(long, env = "CHAT_SENDS_PER_SECOND", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -84,7 +88,16 @@ async fn on_store<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> 
         url if url.starts_with("redis://") => {
             on_bus(store, RedisBus::connect(url).await?, settings).await
         }
-        other => anyhow::bail!("--bus {other}: accepted here: local: | redis://..."),
+        #[cfg(feature = "kafka")]
+        url if url.starts_with("kafka://") => {
+            let brokers = url.trim_start_matches("kafka://").trim_end_matches('/');
+            let bus = chat_service::bus::kafka::KafkaBus::connect(brokers, "chat", &settings.node)?;
+            on_bus(store, bus, settings).await
+        }
+        url if url.starts_with("kafka://") => anyhow::bail!(
+            "--bus {url}: this binary was built without Kafka; build it with --features kafka"
+        ),
+        other => anyhow::bail!("--bus {other}: accepted here: local: | redis://... | kafka://..."),
     }
 }
 

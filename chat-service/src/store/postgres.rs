@@ -2,7 +2,7 @@
 //!
 //! Everything that is written per message (appends, acknowledgements, read marks, the published
 //! mark) goes through a few committers: each takes what waited while the commits before it were on
-//! their way to the disk, and makes one transaction of it ([`committer`]). So an fsync is shared by
+//! their way to the disk, and makes one transaction of it. So an fsync is shared by
 //! hundreds of messages, and nobody waits for a timer. Servers that write to the same conversation
 //! take turns at its row; that is where the sequence is allocated, which is why a reader never sees
 //! a later message before an earlier one.

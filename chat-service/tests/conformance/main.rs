@@ -12,6 +12,8 @@ use chat_service::store::postgres::{self, Postgres};
 use chat_service::store::sqlite::Sqlite;
 use testkit::Suite;
 
+#[cfg(feature = "kafka")]
+mod kafka;
 mod naive;
 
 use naive::{Bug, Naive};
@@ -23,6 +25,11 @@ fn main() -> ExitCode {
     suite.answer("postgres", promises, PostgresFixture::new);
     suite.answer("bus/local", bus_promises, || async { LocalFixture });
     suite.answer("bus/redis", bus_promises, RedisBusFixture::new);
+    #[cfg(feature = "kafka")]
+    {
+        suite.answer("bus/kafka", bus_promises, kafka::BrokerFixture::new);
+        suite.answer("bus/kafka-mock", bus_promises, || async { kafka::MockFixture::new() });
+    }
     // The wrong stores differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { InProcess::new(Naive::with(None)) });
     for (bug, caught_by) in Bug::ALL {

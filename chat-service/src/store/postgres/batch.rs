@@ -63,7 +63,7 @@ impl Seen {
                     members.extend(cursors.iter().map(|(id, _)| (*id, user)));
                 }
                 Work::Read { user, conversation, .. } => {
-                    drop(members.insert((*conversation, user)))
+                    members.insert((*conversation, user));
                 }
                 Work::Published(cursors) => wanted.extend(cursors.iter().map(|(id, _)| *id)),
             }
