@@ -13,6 +13,8 @@
 
 pub mod local;
 pub mod redis;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -50,8 +50,10 @@ const LINGER: Duration = Duration::from_secs(3);
 
 /// A store call that came back.
 enum Done {
-    /// The answers are in the mailbox; or, if that task died, there are none.
-    Appended(Vec<ClientId>),
+    /// The answers are in the mailbox. Not `known`: what became of some of it cannot be said.
+    Appended {
+        known: bool,
+    },
     Moved(Vec<Result<Moved, Error>>),
     Read(Read, Result<Page, Error>),
     History(u64, ConversationId, Result<Page, Error>),
@@ -206,10 +208,9 @@ impl<S: Store, B: Bus> Connection<S, B> {
         }
         self.appending = true;
         let batch = std::mem::take(&mut self.unsent);
-        let ids: Vec<_> = batch.iter().map(|new| new.client_id).collect();
         let appending = tokio::spawn(self.node.clone().append(Arc::clone(&self.handle), batch));
         self.doing.push(Box::pin(async move {
-            Done::Appended(if appending.await.is_ok() { Vec::new() } else { ids })
+            Done::Appended { known: appending.await.unwrap_or(false) }
         }));
     }
 
@@ -282,11 +283,13 @@ impl<S: Store, B: Bus> Connection<S, B> {
 
     async fn done(&mut self, done: Done) -> Result<(), End> {
         match done {
-            Done::Appended(unanswered) => {
+            Done::Appended { known } => {
                 self.appending = false;
-                for client_id in unanswered {
-                    let error = Error::Unavailable { what: "append", source: None };
-                    self.tell(&ServerFrame::refusal(&error, Some(client_id), None)).await?;
+                if !known {
+                    // Trap: with the connection left open, a message sent after the one that failed
+                    // would get the place before its repetition. A client that reconnects sends
+                    // everything again, in order.
+                    return Err(End::Close(CloseCode::TryLater));
                 }
             }
             Done::Moved(results) => {

@@ -11,6 +11,7 @@ use chat_service::bus::Bus;
 use chat_service::bus::local::Local;
 use chat_service::bus::redis::RedisBus;
 use chat_service::store::memory::Memory;
+use chat_service::store::postgres::Postgres;
 use chat_service::store::sqlite::Sqlite;
 use chat_service::{Node, NodeSettings, Store, http};
 use clap::Parser;
@@ -35,12 +36,16 @@ enum Command {
 struct Settings {
     #[command(flatten)]
     server: ServerSettings,
-    /// Where the logs are kept: memory: | sqlite:PATH
+    /// Where the logs are kept: memory: | sqlite:PATH | postgres://...
     #[arg(long, env = "CHAT_STORE", default_value = "sqlite:chat.db", value_name = "URL")]
     store: StoreUrl,
-    /// How servers tell each other: local: (one server) | redis://...
+    /// How servers tell each other: local: (one server) | redis://... | kafka://HOST:PORT,...
+    /// (feature `kafka`)
     #[arg(long, env = "CHAT_BUS", default_value = "local:", value_name = "URL")]
     bus: String,
+    /// This server's name on a bus that remembers who has heard what
+    #[arg(long, env = "CHAT_NODE", default_value = "node", value_name = "NAME")]
+    node: String,
     /// Messages per second and user
     #[arg(long, env = "CHAT_SENDS_PER_SECOND", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -72,7 +77,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     match settings.store.clone() {
         StoreUrl::Memory => on_store(Memory::default(), settings).await,
         StoreUrl::Sqlite(path) => on_store(Sqlite::open(&path).await?, settings).await,
-        other => Err(other.unsupported(&["memory:", "sqlite:PATH"]))?,
+        StoreUrl::Postgres(url) => on_store(Postgres::connect(&url).await?, settings).await,
+        other => Err(other.unsupported(&["memory:", "sqlite:PATH", "postgres://..."]))?,
     }
 }
 
@@ -82,7 +88,16 @@ async fn on_store<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> 
         url if url.starts_with("redis://") => {
             on_bus(store, RedisBus::connect(url).await?, settings).await
         }
-        other => anyhow::bail!("--bus {other}: accepted here: local: | redis://..."),
+        #[cfg(feature = "kafka")]
+        url if url.starts_with("kafka://") => {
+            let brokers = url.trim_start_matches("kafka://").trim_end_matches('/');
+            let bus = chat_service::bus::kafka::KafkaBus::connect(brokers, "chat", &settings.node)?;
+            on_bus(store, bus, settings).await
+        }
+        url if url.starts_with("kafka://") => anyhow::bail!(
+            "--bus {url}: this binary was built without Kafka; build it with --features kafka"
+        ),
+        other => anyhow::bail!("--bus {other}: accepted here: local: | redis://... | kafka://..."),
     }
 }
 

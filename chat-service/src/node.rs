@@ -145,11 +145,15 @@ impl<S: Store, B: Bus> Node<S, B> {
     }
 
     /// Appends, answers, then tells everybody. Run as a task of its own: a connection that ends in
-    /// between must not keep a message that is in the log from being told.
-    pub(crate) async fn append(self, from: Arc<Handle>, batch: Vec<NewMessage>) {
+    /// between must not keep a message that is in the log from being told. False when what became
+    /// of some of it is not known; that is not answered.
+    pub(crate) async fn append(self, from: Arc<Handle>, batch: Vec<NewMessage>) -> bool {
         let results = self.store.append(batch.clone()).await;
-        let answers = batch.iter().zip(&results).map(|(new, result)| answer(new, result));
-        let answers: Vec<_> = answers.collect();
+        let is_known =
+            |result: &Result<_, Error>| !matches!(result, Err(Error::Unavailable { .. }));
+        let all_known = results.iter().all(is_known);
+        let known = batch.iter().zip(&results).filter(|(_, result)| is_known(result));
+        let answers: Vec<_> = known.map(|(new, result)| answer(new, result)).collect();
         from.tell(|mailbox| answers.into_iter().for_each(|frame| mailbox.answer(frame)));
         for (new, result) in batch.into_iter().zip(results) {
             match result {
@@ -158,6 +162,7 @@ impl<S: Store, B: Bus> Node<S, B> {
                 _ => {}
             }
         }
+        all_known
     }
 
     async fn publish(&self, origin: SessionId, new: NewMessage, appended: Appended) {

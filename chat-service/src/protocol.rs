@@ -224,7 +224,7 @@ impl ServerFrame {
     pub fn refusal(error: &Error, client_id: Option<ClientId>, id: Option<u64>) -> Self {
         let detail = match error {
             // What failed behind the server is for its log.
-            Error::Unavailable { .. } => "try again with the same client_id".to_owned(),
+            Error::Unavailable { .. } => "try again".to_owned(),
             other => other.to_string(),
         };
         let field = error.field().map(str::to_owned);

@@ -2,4 +2,5 @@
 
 pub mod memory;
 pub mod sqlite;
+pub mod postgres;
 pub mod textbook;

@@ -198,7 +198,7 @@ impl Terminal {
             ServerFrame::Typing { user, .. } => say(&format!("({user} is typing)")),
             ServerFrame::Error { code, detail, client_id, .. } => {
                 say(&format!("(refused: {code}: {detail})"));
-                if let (Some(client_id), false) = (client_id, code == "unavailable") {
+                if let Some(client_id) = client_id {
                     self.device.give_up(client_id);
                 }
             }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{setup, tidy};
+use crate::{How, setup, tidy};
 
 /// The feature that systems put their conformance suite behind.
 ///
@@ -20,9 +20,9 @@ pub(crate) fn go_to_workspace_root() -> Result<()> {
 }
 
 /// Sets up, then runs doctests and tests; the summary of the tests is the last thing printed.
-pub(crate) fn test(yes: bool, containers: bool, rest: &[String]) -> Result<()> {
-    let ready = setup::setup(yes, containers)?;
-    let features = features(ready.containers)?;
+pub(crate) fn test(how: How, rest: &[String]) -> Result<()> {
+    let ready = setup::setup(how)?;
+    let features = features(How { containers: ready.containers, ..how })?;
     let doctests =
         cargo(&["test", "--workspace", "--doc", "--quiet"]).args(&features).spawn_and_wait();
     let nextest = succeeds(Command::new("cargo").args(["nextest", "--version"]));
@@ -49,6 +49,9 @@ pub(crate) fn test(yes: bool, containers: bool, rest: &[String]) -> Result<()> {
     if let Ok(reason) = std::fs::read_to_string(not_fuzzed) {
         println!("NOT RUN: the API fuzzer, because {reason}");
     }
+    if !how.kafka {
+        println!("NOT RUN: the tests of the Kafka bus; `cargo x test --kafka` runs them");
+    }
     if ready.browser.is_none() {
         println!("NOT RUN: the browser tests, because there is no Chromium on this machine");
     }
@@ -62,8 +65,8 @@ pub(crate) fn tables() -> Result<()> {
 
 /// Everything that must be free of warnings, quickest first. Goes on after a failure: one run
 /// shows all that is wrong.
-pub(crate) fn lint() -> Result<()> {
-    let features = features(false)?;
+pub(crate) fn lint(how: How) -> Result<()> {
+    let features = features(How { containers: false, ..how })?;
     let mut clippy = cargo(&["clippy", "--workspace", "--all-targets"]);
     clippy.args(&features).args(["--", "-D", "warnings"]);
     let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
@@ -77,8 +80,8 @@ pub(crate) fn lint() -> Result<()> {
 }
 
 /// The lints and the tests; the tests run even when a lint fails.
-pub(crate) fn ci(yes: bool, containers: bool) -> Result<()> {
-    all_succeed(vec![lint(), test(yes, containers, &[])])
+pub(crate) fn ci(how: How) -> Result<()> {
+    all_succeed(vec![lint(how), test(how, &[])])
 }
 
 /// One error that names all of them.
@@ -91,14 +94,17 @@ fn all_succeed(results: Vec<Result<()>>) -> Result<()> {
     Ok(())
 }
 
-fn features(containers: bool) -> Result<Vec<String>> {
+fn features(how: How) -> Result<Vec<String>> {
     let mut features = Vec::new();
     // Cargo refuses a feature that no member has.
     if tidy::members()?.iter().any(|member| member.has_feature(CONFORMANCE)) {
         features.push(CONFORMANCE);
     }
-    if containers {
+    if how.containers {
         features.push("infra/containers");
+    }
+    if how.kafka {
+        features.push("chat-service/kafka");
     }
     Ok(features
         .iter()

@@ -26,15 +26,26 @@ cargo x up                   start a Redis and a Postgres for the lab, print the
 cargo x down                 stop them again
 
   --yes          install without asking (setup, test, ci, up); nothing is asked without a terminal
-  --containers   use Docker instead of installing servers (setup, test, ci, up)";
+  --containers   use Docker instead of installing servers (setup, test, ci, up)
+  --kafka        with what needs librdkafka and a Kafka broker (setup, test, ci)";
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Asked {
     command: String,
-    yes: bool,
-    containers: bool,
+    how: How,
     rest: Vec<String>,
+}
+
+/// The flags.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct How {
+    /// Install without asking.
+    yes: bool,
+    /// Take servers from Docker.
+    containers: bool,
+    /// With the Kafka bus and a broker for it.
+    kafka: bool,
 }
 
 fn main() -> ExitCode {
@@ -50,15 +61,15 @@ fn main() -> ExitCode {
 fn run(asked: &Asked) -> Result<()> {
     commands::go_to_workspace_root()?;
     match asked.command.as_str() {
-        "setup" => setup::setup(asked.yes, asked.containers).map(drop),
-        "test" => commands::test(asked.yes, asked.containers, &asked.rest),
-        "lint" => commands::lint(),
-        "ci" => commands::ci(asked.yes, asked.containers),
+        "setup" => setup::setup(asked.how).map(drop),
+        "test" => commands::test(asked.how, &asked.rest),
+        "lint" => commands::lint(asked.how),
+        "ci" => commands::ci(asked.how),
         "tidy" => tidy::tidy(),
         "tables" => commands::tables(),
         "practice" => practice::practice(),
         "cold" => cold::cold(),
-        "up" => up::up(asked.yes, asked.containers),
+        "up" => up::up(asked.how),
         "down" => up::down(),
         _ => {
             println!("{USAGE}");
@@ -72,8 +83,9 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
     let mut arguments = arguments.peekable();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--yes" | "-y" => asked.yes = true,
-            "--containers" => asked.containers = true,
+            "--yes" | "-y" => asked.how.yes = true,
+            "--containers" => asked.how.containers = true,
+            "--kafka" => asked.how.kafka = true,
             "--help" | "-h" => asked.command = "help".to_owned(),
             "--" => {
                 asked.rest = arguments.collect();
@@ -105,7 +117,7 @@ mod tests {
     fn flags_may_stand_anywhere_and_the_rest_goes_to_the_tests() {
         let asked = parsed("test --yes -- -p testkit --containers").expect("a valid line");
         assert_eq!(asked.command, "test");
-        assert!(asked.yes && !asked.containers);
+        assert!(asked.how.yes && !asked.how.containers);
         assert_eq!(asked.rest, ["-p", "testkit", "--containers"]);
     }
 

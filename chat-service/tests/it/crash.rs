@@ -1,13 +1,17 @@
 //! SIGKILL of a real server process under load: what was acknowledged is there, once, in order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use chat_service::bus::local::Local;
 use chat_service::client::Api;
+use chat_service::history::DeviceHistory;
+use chat_service::store::postgres::{Postgres, SCHEMA};
 use testkit::Seed;
 use testkit::crash::{Program, free_address};
 use tokio::sync::watch;
 
-use crate::support::{PATIENCE, cast, judge};
+use crate::support::{PATIENCE, Server, cast, judge};
 
 const MESSAGES: usize = 120;
 const KILLS: usize = 3;
@@ -34,18 +38,53 @@ async fn a_killed_server_loses_nothing_it_acknowledged() {
         server.restart();
         server.wait_http_ok(address, "/readyz").await;
     }
-    let mut devices = Vec::new();
-    for part in playing {
-        devices
-            .push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
-    }
+    let devices = arrived(playing).await;
     let again = connections(&devices);
     assert!(again > KILLS, "the kills came when nobody was connected");
     let logged = judge(&api, &cast.token, cast.conversation, devices).await;
     assert_eq!(logged, 3 * MESSAGES);
 }
 
-fn connections(devices: &[chat_service::history::DeviceHistory]) -> usize {
+/// The database is killed, backends and all, and recovers from its log; the servers stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_database_loses_nothing_it_acknowledged() {
+    let seed = Seed::from_env_or_fresh();
+    let mut rng = seed.rng();
+    let options = infra::PostgresOptions { profile: infra::Profile::Durable, ..Default::default() };
+    let postgres = infra::postgres_with(options).await.expect("a Postgres of its own");
+    let database = postgres.database("chat_kill", SCHEMA).await.unwrap();
+    let bus = Arc::new(Local::default());
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let store = Arc::new(Postgres::connect(database.url()).await.unwrap());
+        servers.push(Server::start(store, Arc::clone(&bus)).await);
+    }
+    let (_one, at_one) = watch::channel(servers[0].base.clone());
+    let (_two, at_two) = watch::channel(servers[1].base.clone());
+    let api = servers[0].api();
+    let mut cast = cast(&api, at_one, MESSAGES, 8).await;
+    cast.parts[2].base = at_two; // Bob is on the other server
+    let playing: Vec<_> = cast.parts.into_iter().map(|part| tokio::spawn(part.play())).collect();
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(rng.u64(50..400))).await;
+        postgres.kill9().await.unwrap();
+        postgres.restart().await.unwrap();
+    }
+    let devices = arrived(playing).await;
+    let logged = judge(&api, &cast.token, cast.conversation, devices).await;
+    assert_eq!(logged, 3 * MESSAGES);
+}
+
+async fn arrived(playing: Vec<tokio::task::JoinHandle<DeviceHistory>>) -> Vec<DeviceHistory> {
+    let mut devices = Vec::new();
+    for part in playing {
+        let played = tokio::time::timeout(PATIENCE, part).await;
+        devices.push(played.expect("everything arrives").unwrap());
+    }
+    devices
+}
+
+fn connections(devices: &[DeviceHistory]) -> usize {
     let events = devices.iter().flat_map(|device| &device.events);
     events.filter(|e| matches!(e, chat_service::history::Event::Connected { .. })).count()
 }

@@ -9,3 +9,5 @@ mod socket;
 mod nodes;
 mod faults;
 mod crash;
+#[cfg(feature = "kafka")]
+mod kafka;

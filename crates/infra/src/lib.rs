@@ -1,5 +1,5 @@
-//! Real servers for tests, benchmarks and the lab: a Redis, a Redis Cluster or a Postgres is one
-//! function call away, and gone when you are.
+//! Real servers for tests, benchmarks and the lab: a Redis, a Redis Cluster, a Postgres or a Kafka
+//! broker is one function call away, and gone when you are.
 //!
 //! ```no_run
 //! # async fn example() -> infra::Result<()> {
@@ -19,7 +19,7 @@
 //! Where a server comes from, first match wins:
 //!
 //! 1. **the URL you give**: `INFRA_REDIS_URL`, `INFRA_REDIS_CLUSTER_URLS` (comma separated),
-//!    `INFRA_POSTGRES_URL`. Such a server is used as it is: never flushed, killed or paused.
+//!    `INFRA_POSTGRES_URL`, `INFRA_KAFKA_URL`. Such a server is used as it is: never flushed, killed or paused.
 //! 2. **a local program** as a child process, on a free port, in a temporary directory. It dies
 //!    with this process, even when this process is SIGKILLed (see [`process`]), and it works as
 //!    root, where Postgres itself refuses to run.
@@ -44,6 +44,9 @@ mod redis;
 pub use redis::cluster::{RedisCluster, RedisNode, SlotMove, redis_cluster};
 pub use redis::replicated::{RedisReplicated, redis_replicated};
 pub use redis::{Redis, RedisOptions, redis, redis_with};
+
+mod kafka;
+pub use kafka::{Kafka, kafka};
 
 mod slow_fsync;
 pub use slow_fsync::SlowFsync;
