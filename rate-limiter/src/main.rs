@@ -9,7 +9,7 @@ use clap::Parser;
 use rate_limiter::registry::{FileError, Registry};
 use rate_limiter::store::coalesced::CoalescedStore;
 use rate_limiter::store::memory::Memory;
-use rate_limiter::store::redis::RedisStore;
+use rate_limiter::store::redis::{RedisSettings, RedisStore};
 use rate_limiter::{Store, http};
 use service::{Readiness, ServerSettings, Shutdown, StoreSettings, StoreUrl};
 
@@ -41,6 +41,13 @@ struct Settings {
     #[arg(long, env = "RATE_LIMITER_STORE_TIMEOUT_MS", default_value_t = 250,
           value_parser = clap::value_parser!(u64).range(1..=60_000))]
     store_timeout_ms: u64,
+    /// Replicas of Redis that must have a charge before it is acknowledged; 0 does not wait
+    #[arg(long, env = "RATE_LIMITER_WAIT_REPLICAS", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(0..=16))]
+    wait_replicas: u32,
+    /// Callers that a new Redis primary has never seen start empty, not full
+    #[arg(long, env = "RATE_LIMITER_LEARN")]
+    learn: bool,
     /// While a call to Redis is in flight, gather the checks that come and send them as one
     #[arg(long, env = "RATE_LIMITER_COALESCE")]
     coalesce: bool,
@@ -52,15 +59,25 @@ async fn main() -> anyhow::Result<()> {
     service::telemetry::init(&settings.server);
     match &settings.store.store {
         StoreUrl::Memory => serve(Memory::default(), settings).await,
-        StoreUrl::Redis(url) => {
-            let timeout = Duration::from_millis(settings.store_timeout_ms);
-            let store = RedisStore::connect(url, timeout)?;
-            match settings.coalesce {
-                true => serve(CoalescedStore::new(store), settings).await,
-                false => serve(store, settings).await,
-            }
+        StoreUrl::Redis(url) => in_redis(RedisStore::with(url, settings.redis())?, settings).await,
+        StoreUrl::RedisCluster(urls) => {
+            in_redis(RedisStore::cluster(urls, settings.redis())?, settings).await
         }
-        other => Err(other.unsupported(&["memory:", "redis://..."]))?,
+        other => Err(other.unsupported(&["memory:", "redis://...", "redis-cluster://h1,h2,h3"]))?,
+    }
+}
+
+async fn in_redis(store: RedisStore, settings: Settings) -> anyhow::Result<()> {
+    match settings.coalesce {
+        true => serve(CoalescedStore::new(store), settings).await,
+        false => serve(store, settings).await,
+    }
+}
+
+impl Settings {
+    fn redis(&self) -> RedisSettings {
+        let response_timeout = Duration::from_millis(self.store_timeout_ms);
+        RedisSettings { response_timeout, wait_replicas: self.wait_replicas, learns: self.learn }
     }
 }
 

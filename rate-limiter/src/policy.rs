@@ -215,6 +215,28 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Part `index` of `parts`: every rate and burst divided so that all parts together are exactly
+    /// this policy.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a rate or burst is smaller than the number of parts.
+    pub fn part(&self, index: u32, parts: u32) -> Result<Self, Error> {
+        let share = |whole: u32| {
+            let up_to = |parts_taken: u32| u64::from(whole) * u64::from(parts_taken);
+            let (from, to) = (up_to(index), up_to(index + 1));
+            (to / u64::from(parts) - from / u64::from(parts)) as u32
+        };
+        let limits = self.limits.iter().map(|limit| LimitSpec {
+            rate: share(limit.spec.rate),
+            burst: limit.spec.burst.map(share),
+            ..limit.spec.clone()
+        });
+        let spec = PolicySpec { limits: limits.collect(), on_store_failure: self.on_store_failure };
+        Self::new(&self.name, &spec)
+    }
+}
+
 /// A checked limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {

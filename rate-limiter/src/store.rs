@@ -12,6 +12,7 @@ pub mod redis;
 #[cfg(feature = "redis")]
 pub mod coalesced;
 pub mod lease;
+pub mod split;
 
 /// What one limit says about a request: the input to [`decide`].
 #[derive(Clone, Copy, Debug)]

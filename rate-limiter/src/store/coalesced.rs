@@ -22,7 +22,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::redis::{RedisLimiter, RedisStore};
+use super::redis::{RedisLimiter, RedisStore, SLOTS};
 use crate::coalesce::{Caller, Op, Shared, Waiter, pack};
 use crate::limiter::{Decision, Error, Grant, Key, Limiter, Store};
 use crate::policy::Policy;
@@ -30,6 +30,11 @@ use crate::policy::Policy;
 /// Requests that may wait for the call in flight, per limiter. One more is [`Error::Unavailable`]
 /// at once and uncharged: Redis is slower than the traffic, and a longer line only adds waiting.
 pub const WAITERS_MAX: usize = 16_384;
+
+/// Lines of a limiter over a cluster, each for so many of the slots. A server that is gone holds up
+/// the lines of its own slots and no others; more lines than this would make small calls of a
+/// large one.
+pub const LANES: usize = 16;
 
 /// A [`RedisStore`] whose limiters coalesce.
 #[derive(Clone)]
@@ -54,13 +59,16 @@ impl Store for CoalescedStore {
     }
 }
 
-/// One policy, enforced in Redis, one call at a time.
-pub struct CoalescedLimiter(Arc<Desk>);
+/// One policy, enforced in Redis, one call at a time (in a cluster: per lane).
+pub struct CoalescedLimiter {
+    redis: Arc<RedisLimiter>,
+    desks: Vec<Arc<Desk>>,
+}
 
 type Answer = Result<(Decision, u32), Error>;
 
 struct Desk {
-    redis: RedisLimiter,
+    redis: Arc<RedisLimiter>,
     line: Mutex<Line>,
 }
 
@@ -73,14 +81,25 @@ struct Line {
 impl CoalescedLimiter {
     /// Puts a line in front of `redis`.
     pub fn new(redis: RedisLimiter) -> Self {
-        Self(Arc::new(Desk { redis, line: Mutex::default() }))
+        let redis = Arc::new(redis);
+        let lanes = if redis.is_clustered() { LANES } else { 1 };
+        let desk = |_| Arc::new(Desk { redis: Arc::clone(&redis), line: Mutex::default() });
+        Self { desks: (0..lanes).map(desk).collect(), redis }
+    }
+
+    fn desk(&self, key: Key<'_>) -> &Arc<Desk> {
+        match &self.desks[..] {
+            [only] => only,
+            desks => &desks[usize::from(self.redis.slot(key.as_str())) * desks.len() / SLOTS],
+        }
     }
 
     async fn ask(&self, key: Key<'_>, op: Op, cost: u32) -> Answer {
         let (reply, answer) = oneshot::channel();
         let waiter = Waiter { key: key.as_str().into(), op, cost, reply };
+        let desk = self.desk(key);
         let starts = {
-            let mut line = self.0.line.lock();
+            let mut line = desk.line.lock();
             if line.waiting.len() >= WAITERS_MAX {
                 return Err(unavailable(format!("{WAITERS_MAX} requests are waiting already")));
             }
@@ -90,7 +109,7 @@ impl CoalescedLimiter {
         if starts {
             // A task of its own: whoever starts the call may be dropped, and the others must not
             // be left waiting.
-            tokio::spawn(serve_line(Arc::clone(&self.0)));
+            tokio::spawn(serve_line(Arc::clone(desk)));
         }
         answer.await.unwrap_or_else(|_| Err(unavailable("the call was abandoned".to_owned())))
     }
@@ -110,10 +129,11 @@ async fn serve_line(desk: Arc<Desk>) {
         // works on it.
         let (replies, ()) =
             tokio::join!(desk.redis.batch(&callers), async { desk.hand_out(answered) });
-        if replies.as_ref().is_err_and(timed_out) {
+        // The next call would have to wait as long.
+        if replies.iter().any(|reply| reply.as_ref().is_err_and(|error| timed_out(error))) {
             desk.fail_line();
         }
-        answered = callers.into_iter().zip(Replies::of(replies)).collect();
+        answered = callers.into_iter().zip(replies).collect();
     }
     desk.hand_out(answered);
     closing.done = true;
@@ -142,43 +162,12 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// The call gave no answer in time: the next one would have to wait as long.
-///
-/// Trap: the client library has a timeout of its own, and either one may be the first.
+/// Whether a call gave no answer in time.
 fn timed_out(error: &Error) -> bool {
-    let Error::Unavailable { source, .. } = error else { return false };
-    source.as_ref().is_none_or(|source| {
-        source.downcast_ref::<redis::RedisError>().is_some_and(redis::RedisError::is_timeout)
-    })
+    matches!(error, Error::Unavailable { source: None, .. })
 }
 
-/// What came back for each caller of a call, whether it succeeded or not.
-enum Replies {
-    Came(std::vec::IntoIter<Vec<Shared>>),
-    Failed(String),
-}
-
-impl Replies {
-    fn of(replies: Result<Vec<Vec<Shared>>, Error>) -> Self {
-        match replies {
-            Ok(replies) => Self::Came(replies.into_iter()),
-            Err(error) => Self::Failed(error.to_string()),
-        }
-    }
-}
-
-impl Iterator for Replies {
-    type Item = Result<Vec<Shared>, String>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::Came(replies) => replies.next().map(Ok),
-            Self::Failed(what) => Some(Err(what.clone())),
-        }
-    }
-}
-
-type Answered = Vec<(Caller<oneshot::Sender<Answer>>, Result<Vec<Shared>, String>)>;
+type Answered = Vec<(Caller<oneshot::Sender<Answer>>, Result<Vec<Shared>, Arc<Error>>)>;
 
 impl Desk {
     /// The next call, or `None` when nobody waits; then the next request starts a new one.
@@ -220,9 +209,9 @@ impl Desk {
                         }
                     }
                 }
-                Err(what) => {
+                Err(error) => {
                     for to in to {
-                        let _ = to.send(Err(unavailable(what.clone())));
+                        let _ = to.send(Err(unavailable(error.to_string())));
                     }
                 }
             }
@@ -232,7 +221,7 @@ impl Desk {
 
 impl Limiter for CoalescedLimiter {
     fn policy(&self) -> &Policy {
-        self.0.redis.policy()
+        self.redis.policy()
     }
 
     async fn check(&self, key: Key<'_>, cost: u32) -> Result<Decision, Error> {

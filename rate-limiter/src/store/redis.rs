@@ -3,37 +3,76 @@
 //! Redis runs a script without interleaving any other command, so reading the state, deciding and
 //! writing it back cannot race, whichever server asks. The time is Redis's own. All limits of a
 //! caller share a hash tag, so a policy with several limits is still one atomic script on a
-//! cluster.
+//! cluster ([`RedisStore::cluster`]).
 //!
 //! A timeout is not a denial. When the reply does not come in time the charge may have been made
 //! or not; we report [`Error::Unavailable`], apply the policy's failure mode one layer up
-//! ([`crate::resilience`]), and never send the command again. So a check charges at most once, and
-//! the price of a lost reply is at most one charge that its caller saw as a failure.
+//! ([`crate::resilience`]), and never send the command again. A call is sent again only where the
+//! reply proves that nothing was applied (`MOVED`, `LOADING`, nobody listening, ...). So a check
+//! charges at most once, and the price of a lost reply is at most one charge that its caller saw
+//! as a failure; [`Tally`] counts both kinds.
+//!
+//! A failover forgets what the promoted replica had not received. [`RedisSettings`] has the two
+//! answers: wait for the replicas before a charge is acknowledged, or let a new primary learn.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisResult, Script, ServerErrorKind, Value};
+use redis::{Cmd, FromRedisValue, Script, Value};
 
 use crate::clock::{Clock, ManualClock};
 use crate::coalesce::View;
 use crate::limiter::{Decision, Error, Grant, Key, Limiter, Store};
 use crate::policy::{AlgorithmName, Limit, Policy};
 
+mod script;
+mod slot;
+mod refusal;
+mod fence;
+mod session;
+mod cluster;
+mod link;
 mod batch;
+
+use link::{Call, Link};
+
+pub use link::Tally;
+
+/// Slots of a cluster.
+pub(in crate::store) const SLOTS: usize = slot::SLOTS as usize;
 
 /// How long to wait for Redis before the policy's failure mode applies. Longer than a healthy
 /// Redis ever takes, shorter than what a request can afford.
 pub const RESPONSE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(250);
 
-/// Redis as a store of counts.
+/// Redis, or a Redis Cluster, as a store of counts.
 #[derive(Clone)]
 pub struct RedisStore {
-    connection: ConnectionManager,
-    response_timeout: Duration,
+    link: Arc<Link>,
+    learns: bool,
     clock: ScriptClock,
+}
+
+/// How a store treats its servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedisSettings {
+    /// How long a check may take before it is [`Error::Unavailable`].
+    pub response_timeout: Duration,
+    /// How many replicas must have a charge before it is acknowledged; 0 acknowledges at once, and
+    /// a failover then forgets what its replica had not received.
+    ///
+    /// All replicas of a primary, or one that is the only one: Redis may promote any of them.
+    pub wait_replicas: u32,
+    /// Whether callers that a new primary has never seen count as ones that had used up everything
+    /// when it took over: too little is admitted for one refill time, never too much. A Redis that
+    /// starts empty, also for the first time, counts as a new primary.
+    pub learns: bool,
+}
+
+impl Default for RedisSettings {
+    fn default() -> Self {
+        Self { response_timeout: RESPONSE_TIMEOUT_DEFAULT, wait_replicas: 0, learns: false }
+    }
 }
 
 /// Where a script takes its time from.
@@ -41,28 +80,44 @@ pub struct RedisStore {
 pub enum ScriptClock {
     /// Redis's clock: what production uses.
     Server,
-    /// The last argument of every call: lets the suite put a real Redis on virtual time.
+    /// The last argument of every call: lets the suite put a real Redis on virtual time. Not
+    /// together with [`RedisSettings::learns`].
     Injected(Arc<ManualClock>),
 }
 
 impl RedisStore {
-    /// Connects to `url` (`redis://host:port/db`); the connection repairs itself from then on.
+    /// The Redis at `url` (`redis://host:port/db`), with the usual settings otherwise.
+    ///
+    /// # Errors
+    /// As [`with`](Self::with).
+    pub fn connect(url: &str, response_timeout: Duration) -> Result<Self, Error> {
+        Self::with(url, RedisSettings { response_timeout, ..RedisSettings::default() })
+    }
+
+    /// The Redis at `url`. It connects with the first check, and again whenever it has to.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a malformed URL. A Redis that is down is not an error here: every
     /// check answers [`Error::Unavailable`] until it is back.
-    pub fn connect(url: &str, response_timeout: Duration) -> Result<Self, Error> {
-        let client =
-            Client::open(url).map_err(|error| Error::invalid("store", error.to_string()))?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(response_timeout))
-            .set_connection_timeout(Some(response_timeout))
-            // Reconnecting is worth repeating, and happens beside the checks; a check is not.
-            .set_min_delay(Duration::from_millis(10))
-            .set_max_delay(Duration::from_millis(500));
-        let connection =
-            ConnectionManager::new_lazy_with_config(client, config).map_err(unavailable)?;
-        Ok(Self { connection, response_timeout, clock: ScriptClock::Server })
+    pub fn with(url: &str, settings: RedisSettings) -> Result<Self, Error> {
+        Ok(Self::over(Link::one(url, settings)?, settings))
+    }
+
+    /// The Redis Cluster of which `urls` name some servers; the others are found through them.
+    ///
+    /// # Errors
+    /// As [`with`](Self::with).
+    pub fn cluster(urls: &[String], settings: RedisSettings) -> Result<Self, Error> {
+        Ok(Self::over(Link::cluster(urls, settings)?, settings))
+    }
+
+    fn over(link: Link, settings: RedisSettings) -> Self {
+        Self { link: Arc::new(link), learns: settings.learns, clock: ScriptClock::Server }
+    }
+
+    /// What went wrong so far, and how it ended.
+    pub fn tally(&self) -> Tally {
+        self.link.tally()
     }
 
     /// The same store with its scripts on another clock. For tests.
@@ -75,49 +130,28 @@ impl Store for RedisStore {
     type Limiter = RedisLimiter;
 
     fn limiter(&self, policy: Policy) -> RedisLimiter {
-        let script = Script::new(&script_text(&policy, &self.clock, DRIVER));
-        let batch = Script::new(&script_text(&policy, &self.clock, BATCH));
+        let script = self.script(&policy, script::ONE);
+        let batch = self.script(&policy, script::MANY);
         let parameters = policy.limits().iter().map(parameters).collect();
         RedisLimiter { policy, store: self.clone(), script, batch, parameters }
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        let mut connection = self.connection.clone();
-        self.in_time(redis::cmd("PING").query_async::<()>(&mut connection)).await
+        self.link.ping().await
     }
 }
 
 impl RedisStore {
-    /// Trap: the client's own response timeout starts when a command is written. While it
-    /// reconnects nothing is written, and a check would wait for all of its attempts.
-    async fn in_time<T>(&self, call: impl Future<Output = RedisResult<T>>) -> Result<T, Error> {
-        match tokio::time::timeout(self.response_timeout, call).await {
-            Ok(reply) => reply.map_err(unavailable),
-            Err(_) => {
-                let what = format!("no reply within {:?}", self.response_timeout);
-                Err(Error::Unavailable { what, source: None })
-            }
+    /// Calls a script whose keys are all in one slot, that of `key`.
+    async fn call(&self, script: &Script, mut command: Cmd, key: &str) -> Result<Value, Error> {
+        if let ScriptClock::Injected(clock) = &self.clock {
+            command.arg(clock.now().0);
         }
+        self.link.call(&Call { script, command, key }).await
     }
-}
 
-impl RedisStore {
-    /// Calls a script: the only place from which one is sent.
-    ///
-    /// EVALSHA; only when Redis says NOSCRIPT (a restart or a failover emptied its cache) is the
-    /// script loaded and called again. NOSCRIPT means that nothing ran.
-    async fn call(&self, script: &Script, call: &Cmd) -> Result<Value, Error> {
-        let mut connection = self.connection.clone();
-        let sent = async {
-            match call.query_async::<Value>(&mut connection).await {
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    script.prepare_invoke().load_async(&mut connection).await?;
-                    call.query_async(&mut connection).await
-                }
-                reply => reply,
-            }
-        };
-        self.in_time(sent).await
+    fn script(&self, policy: &Policy, entry: &str) -> Script {
+        Script::new(&script::text(policy, &self.clock, self.learns, entry))
     }
 }
 
@@ -133,23 +167,24 @@ pub struct RedisLimiter {
 impl RedisLimiter {
     /// One request in one call.
     async fn step(&self, op: &str, key: Key<'_>, cost: u32) -> Result<(Decision, u32), Error> {
-        let limits = self.policy.limits();
+        let keys = self.state_keys(key);
         let mut call = redis::cmd("EVALSHA");
-        call.arg(self.script.get_hash()).arg(limits.len());
-        for limit in limits {
-            call.arg(state_key(&self.policy, limit, key));
-        }
-        call.arg(op).arg(cost);
+        call.arg(self.script.get_hash()).arg(keys.len()).arg(&keys).arg(op).arg(cost);
         for parameters in &self.parameters {
             call.arg(&parameters[..]);
         }
-        if let ScriptClock::Injected(clock) = &self.store.clock {
-            call.arg(clock.now().0);
-        }
-        let reply = self.store.call(&self.script, &call).await?;
+        let reply = self.store.call(&self.script, call, &keys[0]).await?;
         let reply =
             <[u64; 7]>::from_redis_value(reply).map_err(|error| unavailable(error.into()))?;
         Ok(self.decode(reply))
+    }
+
+    fn state_keys(&self, key: Key<'_>) -> Vec<String> {
+        self.policy
+            .limits()
+            .iter()
+            .map(|limit| state_key(&self.policy, limit, key.as_str()))
+            .collect()
     }
 
     fn decode(&self, reply: [u64; 7]) -> (Decision, u32) {
@@ -173,9 +208,19 @@ fn view(reply: [u64; 7], rounding: u64) -> View {
 }
 
 impl RedisLimiter {
+    /// The slot of a caller's states, had it one: without a cluster it is still a fair hash.
+    pub(in crate::store) fn slot(&self, caller: &str) -> u16 {
+        slot::slot_of(&state_key(&self.policy, &self.policy.limits()[0], caller))
+    }
+
+    /// Whether there is a cluster behind this limiter.
+    pub(in crate::store) fn is_clustered(&self) -> bool {
+        self.store.link.is_cluster()
+    }
+
     /// The script alone: what a comparison sends without us, to see what we add.
     pub fn bare_script(&self) -> Script {
-        Script::new(&script_text(&self.policy, &self.store.clock, DRIVER))
+        self.store.script(&self.policy, script::ONE)
     }
 }
 
@@ -205,11 +250,20 @@ impl Limiter for RedisLimiter {
 /// `rl:{user:1}:api:token-bucket/50/1000/100`: the caller first and alone in the hash tag, then
 /// what is limited. The numbers are part of the key, so a changed limit starts afresh instead of
 /// reading a state that meant something else.
-fn state_key(policy: &Policy, limit: &Limit, key: Key<'_>) -> String {
+///
+/// Trap: a tag ends at the first closing brace and an empty one is no tag, so a caller whose name
+/// begins with one would have its limits in as many slots as there are limits.
+fn state_key(policy: &Policy, limit: &Limit, caller: &str) -> String {
     let spec = limit.spec();
     let algorithm = spec.algorithm.as_str();
-    let (policy, key) = (policy.name(), key.as_str());
-    format!("rl:{{{key}}}:{policy}:{algorithm}/{}/{}/{}", spec.rate, spec.per_ms, limit.burst())
+    let policy = policy.name();
+    let tagged = if caller.starts_with('}') { "rl-brace:{_" } else { "rl:{" };
+    format!(
+        "{tagged}{caller}}}:{policy}:{algorithm}/{}/{}/{}",
+        spec.rate,
+        spec.per_ms,
+        limit.burst()
+    )
 }
 
 fn parameters(limit: &Limit) -> [String; 4] {
@@ -220,47 +274,6 @@ fn parameters(limit: &Limit) -> [String; 4] {
         _ => [spec.per_ms * 1_000, 0],
     };
     [spec.algorithm.as_str().to_owned(), a.to_string(), b.to_string(), limit.burst().to_string()]
-}
-
-/// One request per call.
-const DRIVER: &str = include_str!("lua/driver.lua");
-/// Many requests per call.
-const BATCH: &str = include_str!("lua/batch.lua");
-
-/// A script for a policy: the clock, the algorithms it uses, how to decide, and the entry point.
-fn script_text(policy: &Policy, clock: &ScriptClock, entry: &str) -> String {
-    let time = match clock {
-        ScriptClock::Server => include_str!("lua/time_server.lua"),
-        ScriptClock::Injected(_) => include_str!("lua/time_injected.lua"),
-    };
-    let sources: BTreeSet<_> = policy
-        .limits()
-        .iter()
-        .flat_map(|limit| algorithm_sources(limit.spec().algorithm))
-        .collect();
-    let mut text = format!("{time}\nlocal algorithms = {{}}\n");
-    for (_, source) in sources {
-        text.push_str(source);
-    }
-    text.push_str(include_str!("lua/decide.lua"));
-    text.push_str(entry);
-    text
-}
-
-/// The Lua files of an algorithm, numbered in the order in which they need each other.
-fn algorithm_sources(algorithm: AlgorithmName) -> Vec<(u8, &'static str)> {
-    const GCRA: (u8, &str) = (0, include_str!("lua/gcra.lua"));
-    const SLIDING_LOG: (u8, &str) = (1, include_str!("lua/sliding_log.lua"));
-    match algorithm {
-        AlgorithmName::TokenBucket => vec![(2, include_str!("lua/token_bucket.lua"))],
-        AlgorithmName::Gcra => vec![GCRA],
-        AlgorithmName::LeakyBucket => vec![(3, include_str!("lua/leaky_bucket.lua"))],
-        AlgorithmName::LeakyQueue => vec![GCRA, (4, include_str!("lua/leaky_queue.lua"))],
-        AlgorithmName::FixedWindow => vec![(5, include_str!("lua/fixed_window.lua"))],
-        AlgorithmName::SlidingLog => vec![SLIDING_LOG],
-        AlgorithmName::SlidingCounter => vec![(6, include_str!("lua/sliding_counter.lua"))],
-        AlgorithmName::Concurrency => vec![SLIDING_LOG, (7, include_str!("lua/concurrency.lua"))],
-    }
 }
 
 fn unavailable(error: redis::RedisError) -> Error {

@@ -1,6 +1,8 @@
 //! What the suite on virtual time cannot show: real sockets, real outages, real processes.
 
+mod cluster;
 mod coalesced;
+mod failover;
 mod http;
 mod layer;
 mod lease;
@@ -8,3 +10,4 @@ mod outage;
 mod peers;
 mod processes;
 mod redis;
+mod split;

@@ -67,7 +67,7 @@ local unsaved = {}
 local at = 2 + 4 * count_limits
 for first = 1, #KEYS, count_limits do
   local states = {}
-  for i = 1, count_limits do states[i] = load(KEYS[first + i - 1]) end
+  for i = 1, count_limits do states[i] = load(KEYS[first + i - 1]) or unseen(limits[i]) end
   local runs = tonumber(ARGV[at])
   at = at + 1
   for _ = 1, runs do

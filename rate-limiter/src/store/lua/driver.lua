@@ -4,10 +4,9 @@
 --   ARGV[2]   cost; for take the most to take, for refund what to give back
 --   ARGV[3 + 4(i-1)] ...   algorithm and parameters of limit i: name, a, b, limit
 -- Returns the reply of decide.lua.
-local states = {}
-for i = 1, #KEYS do states[i] = load(KEYS[i]) end
-local reply, changed =
-  decide(ARGV[1], tonumber(ARGV[2]), limits_from(3, #KEYS), states, now_us())
+local limits, states = limits_from(3, #KEYS), {}
+for i = 1, #KEYS do states[i] = load(KEYS[i]) or unseen(limits[i]) end
+local reply, changed = decide(ARGV[1], tonumber(ARGV[2]), limits, states, now_us())
 if changed then
   for i = 1, #KEYS do
     if changed[i] then save(KEYS[i], changed[i][1], changed[i][2]) end

@@ -1,24 +1,54 @@
 //! The call that carries many callers: see `lua/batch.lua`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use redis::{Cmd, FromRedisValue};
 
-use super::{RedisLimiter, ScriptClock, state_key, unavailable, view};
-use crate::clock::Clock;
+use super::{RedisLimiter, unavailable, view};
 use crate::coalesce::{Caller, Run, Shared};
 use crate::limiter::{Error, Key};
 
 impl RedisLimiter {
-    /// Decides all requests of `callers` in one atomic step and returns, for each caller and run,
-    /// what they see.
+    /// Decides all requests of `callers`, those of one slot in one atomic step, and returns for
+    /// each caller what its runs see.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when no whole reply came: all of them were charged, or none.
+    /// Per caller: [`Error::Unavailable`] when no whole reply came for its step. All requests of
+    /// the step were charged, or none.
     pub(in crate::store) async fn batch<T>(
         &self,
         callers: &[Caller<T>],
-    ) -> Result<Vec<Vec<Shared>>, Error> {
-        let call = self.batch_call(callers)?;
-        let reply = self.store.call(&self.batch, &call).await?;
+    ) -> Vec<Result<Vec<Shared>, Arc<Error>>> {
+        if !self.is_clustered() {
+            return self.step_of(callers.iter().collect()).await;
+        }
+        let mut steps: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+        for (index, caller) in callers.iter().enumerate() {
+            steps.entry(self.slot(&caller.key)).or_default().push(index);
+        }
+        let of = |step: &Vec<usize>| step.iter().map(|&index| &callers[index]).collect();
+        let under_way = steps.values().map(|step| self.step_of(of(step)));
+        let replies = futures::future::join_all(under_way).await;
+        let order = steps.into_values().flatten();
+        let mut sorted: Vec<_> = order.zip(replies.into_iter().flatten()).collect();
+        sorted.sort_unstable_by_key(|(index, _)| *index);
+        sorted.into_iter().map(|(_, reply)| reply).collect()
+    }
+
+    async fn step_of<T>(&self, callers: Vec<&Caller<T>>) -> Vec<Result<Vec<Shared>, Arc<Error>>> {
+        match self.step_reply(&callers).await {
+            Ok(shared) => shared.into_iter().map(Ok).collect(),
+            Err(error) => {
+                let error = Arc::new(error);
+                callers.iter().map(|_| Err(Arc::clone(&error))).collect()
+            }
+        }
+    }
+
+    async fn step_reply<T>(&self, callers: &[&Caller<T>]) -> Result<Vec<Vec<Shared>>, Error> {
+        let (call, key) = self.batch_call(callers)?;
+        let reply = self.store.call(&self.batch, call, &key).await?;
         let reply =
             Vec::<i64>::from_redis_value(reply).map_err(|error| unavailable(error.into()))?;
         let mut numbers = reply.into_iter().map(|number| number as u64);
@@ -26,17 +56,22 @@ impl RedisLimiter {
             .iter()
             .map(|caller| caller.runs.iter().map(|run| shared(run, &mut numbers)).collect())
             .collect::<Option<_>>()
-            .ok_or_else(|| Error::Unavailable { what: "a reply cut short".into(), source: None })
+            .ok_or_else(|| {
+                let what = "a reply cut short";
+                Error::Unavailable { what: what.to_owned(), source: Some(what.into()) }
+            })
     }
 
-    fn batch_call<T>(&self, callers: &[Caller<T>]) -> Result<Cmd, Error> {
+    /// The call, and one of its keys.
+    fn batch_call<T>(&self, callers: &[&Caller<T>]) -> Result<(Cmd, String), Error> {
         let limits = self.policy.limits();
         let mut call = redis::cmd("EVALSHA");
         call.arg(self.batch.get_hash()).arg(callers.len() * limits.len());
+        let mut one = String::new();
         for caller in callers {
-            let key = Key::new(&caller.key)?;
-            for limit in limits {
-                call.arg(state_key(&self.policy, limit, key));
+            for key in self.state_keys(Key::new(&caller.key)?) {
+                call.arg(&key);
+                one = key;
             }
         }
         call.arg(limits.len());
@@ -49,10 +84,7 @@ impl RedisLimiter {
                 call.arg(op.as_str()).arg(cost).arg(count);
             }
         }
-        if let ScriptClock::Injected(clock) = &self.store.clock {
-            call.arg(clock.now().0);
-        }
-        Ok(call)
+        Ok((call, one))
     }
 }
 
