@@ -24,6 +24,7 @@ pub(super) async fn page(lab: &Lab) -> anyhow::Result<Page> {
         policy: UrlPolicy::new([own_host.as_str()])?,
         scheme: Scheme::default(),
         code_length: CODE_LENGTH,
+        recent_bytes: None,
         durable_clicks: false,
         clock: Clock::system(),
     };
