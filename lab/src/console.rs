@@ -2,7 +2,7 @@
 //!
 //! Reading order: what a request must satisfy ([`guard`]), what is sent ([`assets`], [`html`]),
 //! how live data travels ([`sse`]), and the pages that belong to no system ([`home`],
-//! [`questions`]).
+//! [`questions`], [`comparisons`]).
 
 mod guard;
 mod assets;
@@ -10,6 +10,7 @@ pub(crate) mod html;
 pub(crate) mod sse;
 mod home;
 mod questions;
+mod comparisons;
 
 pub(crate) use guard::Guard;
 
@@ -29,9 +30,10 @@ use crate::pages::{Lab, Page};
 pub(crate) fn router(lab: &Lab, pages: Vec<Page>, guard: Guard) -> Router {
     let operator =
         service::operations(Readiness::new(&lab.shutdown), OpenApiBuilder::new().build());
-    let home = home::page(&pages);
+    let (home, comparisons) = (home::page(&pages), comparisons::page(&pages));
     let mut router = Router::new()
         .route("/", get(|| async { Html(home) }))
+        .route("/comparisons", get(|| async { Html(comparisons) }))
         .route("/assets/{*path}", get(assets::serve))
         .merge(questions::router(lab, &pages))
         .merge(operator);

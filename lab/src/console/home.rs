@@ -1,5 +1,6 @@
 //! The home page: the six questions, what each runs on, whether it is up, and where to go.
 
+use super::comparisons;
 use super::html::{asset, escape, frame};
 use crate::pages::Page;
 
@@ -31,10 +32,14 @@ fn entry(page: &Page) -> String {
         1 => format!("<a href=\"/questions#{system}\">1 follow-up question</a>"),
         n => format!("<a href=\"/questions#{system}\">{n} follow-up questions</a>"),
     };
+    let headline = comparisons::headline(system).map(|figure| {
+        format!("<a href=\"/comparisons#{system}\">measured: {}</a>", escape(&figure))
+    });
     format!(
         "<li class=\"entry\">\n<h2><a href=\"/{system}/\">{title}</a></h2>\n\
          <p class=\"asks\">{question}</p>\n\
-         <p class=\"meta\">{health}{stored_on}{questions}</p>\n</li>\n",
+         <p class=\"meta\">{health}{stored_on}{questions}{headline}</p>\n</li>\n",
+        headline = headline.unwrap_or_default(),
         question = escape(page.question),
     )
 }

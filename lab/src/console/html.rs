@@ -14,6 +14,7 @@ pub(crate) fn frame(title: &str, here: &str, main: &str, scripts: &[&str]) -> St
         .replace("{{title}}", &escape(title))
         .replace("{{home}}", current("/"))
         .replace("{{questions}}", current("/questions"))
+        .replace("{{comparisons}}", current("/comparisons"))
         .replace("{{scripts}}", &scripts)
         .replace("{{main}}", main)
 }
