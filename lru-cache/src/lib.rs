@@ -33,6 +33,7 @@ pub mod lru;
 
 // Is LRU even the right policy?
 pub mod lists;
+pub mod queues;
 pub mod policy;
 pub mod policy_cache;
 

@@ -23,6 +23,8 @@ mod lru;
 mod policy;
 #[path = "../src/policy_cache.rs"]
 mod policy_cache;
+#[path = "../src/queues.rs"]
+mod queues;
 #[path = "../src/shared.rs"]
 mod shared;
 
