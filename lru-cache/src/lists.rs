@@ -4,9 +4,10 @@
 //! one vector indexed by slot, so moving an entry between queues writes a few numbers and allocates
 //! nothing. Each queue knows its length and its weight, because policies share capacity by weight.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-
-use crate::policy::Slot;
+use crate::{
+    policy::Slot,
+    sync::{AtomicU8, Ordering::Relaxed},
+};
 
 const NIL: u32 = u32::MAX;
 

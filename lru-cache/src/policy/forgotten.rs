@@ -72,10 +72,12 @@ impl Forgotten {
         bucket[place] = new;
     }
 
-    /// Buckets are chosen by the high bits, so that a larger table keeps ghosts in order.
+    /// Mixed first, for the reason given where shards are picked: hashes of keys in sequence may have
+    /// equal high bits.
     #[inline]
     fn bucket_of(&self, hash: u32) -> usize {
-        ((u64::from(hash) * self.buckets.len() as u64) >> 32) as usize
+        let mixed = (hash ^ (hash >> 16)).wrapping_mul(0x9e37_79b1);
+        ((u64::from(mixed) * self.buckets.len() as u64) >> 32) as usize
     }
 
     #[cold]
