@@ -32,12 +32,13 @@ pub mod index;
 pub mod lru;
 
 // Is LRU even the right policy?
+mod sync;
 pub mod lists;
+pub mod queues;
 pub mod policy;
 pub mod policy_cache;
 
 // Many threads, one cache.
-mod sync;
 pub mod shared;
 
 // Forgetting by time.

@@ -4,9 +4,10 @@
 //! one vector indexed by slot, so moving an entry between queues writes a few numbers and allocates
 //! nothing. Each queue knows its length and its weight, because policies share capacity by weight.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-
-use crate::policy::Slot;
+use crate::{
+    policy::Slot,
+    sync::{AtomicU8, Ordering::Relaxed},
+};
 
 const NIL: u32 = u32::MAX;
 
@@ -149,7 +150,14 @@ impl Lists {
 pub struct PerSlot<T>(Vec<T>);
 
 impl<T: Default> PerSlot<T> {
+    /// The value of `slot`, if it has ever been asked for by [`PerSlot::at`].
+    #[inline]
+    pub fn get(&self, slot: Slot) -> Option<&T> {
+        self.0.get(slot as usize)
+    }
+
     /// The value of `slot`, to read or change.
+    #[inline]
     pub fn at(&mut self, slot: Slot) -> &mut T {
         if self.0.len() <= slot as usize {
             self.0.resize_with(slot as usize + 1, T::default);
@@ -170,7 +178,7 @@ impl Uses {
     /// atomic addition would make every hit a write.
     #[inline]
     pub fn raise(&self, slot: Slot, most: u8) {
-        if let Some(counter) = self.0.0.get(slot as usize) {
+        if let Some(counter) = self.0.get(slot) {
             let uses = counter.load(Relaxed);
             if uses < most {
                 counter.store(uses + 1, Relaxed);
@@ -179,6 +187,7 @@ impl Uses {
     }
 
     /// The counter of `slot`, to change with exclusive access.
+    #[inline]
     pub fn at(&mut self, slot: Slot) -> &mut u8 {
         self.0.at(slot).get_mut()
     }

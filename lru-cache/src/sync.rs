@@ -1,6 +1,6 @@
-//! The locks the concurrent caches use, in one place, so that the model checker can replace them:
-//! `tests/model.rs` compiles the same source files against a module of this name made of locks that
-//! try every interleaving.
+//! The locks and atomics the concurrent caches use, in one place, so that the model checker can
+//! replace them: `tests/model.rs` compiles the same source files against a module of this name whose
+//! locks and atomics try every interleaving.
 
 use std::{
     pin::pin,
@@ -8,6 +8,8 @@ use std::{
     task::{Context, Poll, Wake, Waker},
     thread::Thread,
 };
+
+pub(crate) use std::sync::atomic::{AtomicU8, Ordering};
 
 pub(crate) use parking_lot::{Mutex, RwLock};
 

@@ -23,12 +23,15 @@ mod lru;
 mod policy;
 #[path = "../src/policy_cache.rs"]
 mod policy_cache;
+#[path = "../src/queues.rs"]
+mod queues;
 #[path = "../src/shared.rs"]
 mod shared;
 
 /// The module of this name in the library, with shuttle's locks behind the same functions.
 mod sync {
     pub use shuttle::future::block_on;
+    pub use shuttle::sync::atomic::{AtomicU8, Ordering};
 
     #[derive(Debug, Default)]
     pub struct Mutex<T>(shuttle::sync::Mutex<T>);
@@ -71,7 +74,7 @@ use std::{
 use cache::Cache;
 use loading::Loading;
 use lru::LruCache;
-use policy::{S3Fifo, Sieve};
+use policy::{Clock, S3Fifo, Sieve};
 use policy_cache::PolicyCache;
 use shared::{ReadShared, Sharded};
 use shuttle::{
@@ -241,6 +244,57 @@ fn readers_and_writers_of_the_shared_cache_agree() {
             together(work.collect());
             cache.check().unwrap();
             assert_eq!(told.load(SeqCst) + cache.len(), 12, "everything is in or was told of");
+        },
+        SCHEDULES,
+    );
+}
+
+/// Readers raise the counter of one entry together, under the lock they share and with plain loads and
+/// stores. A raise may be lost to another one, but never all of them: what was read stays.
+#[test]
+fn what_readers_hit_together_survives_the_next_eviction() {
+    shuttle::check_random(
+        || {
+            let cache = Arc::new(ReadShared::<u64, u64, Clock>::with_shards(2, 1));
+            cache.insert(1, 10);
+            cache.insert(2, 20);
+            let work = (0..3).map(|_| -> Box<dyn FnOnce() + Send> {
+                let cache = Arc::clone(&cache);
+                Box::new(move || assert_eq!(cache.get(&1), Some(10)))
+            });
+            together(work.collect());
+            cache.insert(3, 30);
+            assert_eq!((cache.get(&1), cache.get(&2)), (Some(10), None));
+        },
+        SCHEDULES,
+    );
+}
+
+/// The same while somebody inserts: a reader's value is whole or absent, and an entry that was hit
+/// before the eviction is not the one that leaves.
+#[test]
+fn readers_beside_a_writer_see_whole_values() {
+    shuttle::check_random(
+        || {
+            let cache = Arc::new(ReadShared::<u64, u64, S3Fifo>::with_shards(2, 1));
+            cache.insert(1, 10);
+            let mut work: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+            for _ in 0..2 {
+                let cache = Arc::clone(&cache);
+                work.push(Box::new(move || {
+                    for _ in 0..3 {
+                        assert!(cache.get(&1).is_none_or(|value| value == 10 || value == 11));
+                    }
+                }));
+            }
+            let writer = Arc::clone(&cache);
+            work.push(Box::new(move || {
+                writer.insert(1, 11);
+                (2..5).for_each(|key| writer.insert(key, key));
+                writer.remove(&4);
+            }));
+            together(work);
+            cache.check().unwrap();
         },
         SCHEDULES,
     );

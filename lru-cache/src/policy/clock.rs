@@ -7,12 +7,15 @@
 //! amortised. Defeated by: a scan longer than the cache, like LRU.
 
 use super::{LazyPromotion, Policy, Slot};
-use crate::lists::{Lists, Uses};
+use crate::{
+    lists::Uses,
+    queues::{Queues, Waiting},
+};
 
 /// Second chance.
 #[derive(Default)]
 pub struct Clock {
-    ring: Lists,
+    ring: Queues<1>,
     used: Uses,
 }
 
@@ -32,17 +35,16 @@ impl Policy for Clock {
     fn victim(&mut self) -> Slot {
         loop {
             let oldest =
-                self.ring.oldest(RING).expect("a victim is asked of a cache that holds something");
-            if std::mem::take(self.used.at(oldest)) == 0 {
-                self.ring.remove(oldest);
-                return oldest;
+                self.ring.pop(RING).expect("a victim is asked of a cache that holds something");
+            if std::mem::take(self.used.at(oldest.slot)) == 0 {
+                return oldest.slot;
             }
-            self.ring.renew(RING, oldest);
+            self.ring.push(RING, oldest);
         }
     }
 
-    fn insert(&mut self, slot: Slot, _: u64, weight: u64) {
-        self.ring.push(RING, slot, weight);
+    fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
+        self.ring.push(RING, Waiting { slot, hash: hash as u32, weight });
         *self.used.at(slot) = 0;
     }
 
@@ -56,6 +58,7 @@ impl Policy for Clock {
 }
 
 impl LazyPromotion for Clock {
+    #[inline]
     fn hit_shared(&self, slot: Slot) {
         self.used.raise(slot, 1);
     }

@@ -26,6 +26,7 @@ pub mod arc;
 pub mod wtinylfu;
 pub mod opt;
 mod ghosts;
+mod forgotten;
 mod sketch;
 
 pub use self::{

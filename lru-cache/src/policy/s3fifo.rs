@@ -5,11 +5,15 @@
 //! a ghost. What was goes to the main queue, which is a CLOCK with a two-bit counter. A newcomer
 //! whose ghost is still remembered starts in the main queue.
 //! A hit writes a counter of two bits, and nothing once it is full.
-//! Cost: ghosts for as many keys as the main queue holds. Defeated by: keys whose second use comes
+//! Cost: eight bytes a place for as many ghosts as the main queue holds, and as many places again.
+//! Defeated by: keys whose second use comes
 //! just after the small queue let them go, and loops.
 
-use super::{LazyPromotion, Policy, Slot, ghosts::Ghosts, slru::share};
-use crate::lists::{Lists, PerSlot, Uses};
+use super::{LazyPromotion, Policy, Slot, forgotten::Forgotten, slru::share};
+use crate::{
+    lists::Uses,
+    queues::{Queues, Waiting},
+};
 
 /// The small queue's share.
 const SMALL_PERCENT: u64 = 10;
@@ -21,10 +25,9 @@ const USES_MAX: u8 = 3;
 /// Small, main and ghost queue.
 #[derive(Default)]
 pub struct S3Fifo {
-    lists: Lists,
+    queues: Queues<2>,
     uses: Uses,
-    hashes: PerSlot<u64>,
-    ghosts: Ghosts,
+    ghosts: Forgotten,
     main_max: u64,
     /// The key announced by [`Policy::miss`] was a ghost.
     returning: bool,
@@ -34,27 +37,35 @@ const SMALL: usize = 0;
 const MAIN: usize = 1;
 
 impl S3Fifo {
-    fn victim_of_main(&mut self, oldest: Slot) -> Option<Slot> {
-        let uses = self.uses.at(oldest);
-        if *uses > 0 {
-            *uses -= 1;
-            self.lists.renew(MAIN, oldest);
-            return None;
-        }
-        self.lists.remove(oldest);
-        Some(oldest)
+    /// As many ghosts as a full main queue has entries: of equal weight, nine of ten.
+    #[inline]
+    fn ghosts_wanted(&self) -> usize {
+        let entries = self.queues.len(SMALL) + self.queues.len(MAIN);
+        entries - entries * SMALL_PERCENT as usize / 100
     }
 
-    fn victim_of_small(&mut self, oldest: Slot) -> Option<Slot> {
-        if *self.uses.at(oldest) >= PROMOTE_AT {
-            *self.uses.at(oldest) = 0;
-            self.lists.renew(MAIN, oldest);
+    fn victim_of_main(&mut self) -> Option<Slot> {
+        let oldest = self.queues.pop(MAIN)?;
+        let uses = self.uses.at(oldest.slot);
+        if *uses == 0 {
+            return Some(oldest.slot);
+        }
+        *uses -= 1;
+        self.queues.push(MAIN, oldest);
+        None
+    }
+
+    fn victim_of_small(&mut self) -> Option<Slot> {
+        let wanted = self.ghosts_wanted();
+        let oldest = self.queues.pop(SMALL)?;
+        let uses = self.uses.at(oldest.slot);
+        if *uses >= PROMOTE_AT {
+            *uses = 0;
+            self.queues.push(MAIN, oldest);
             return None;
         }
-        let weight = self.lists.remove(oldest);
-        self.ghosts.push(*self.hashes.at(oldest), weight);
-        self.ghosts.shrink_to(self.main_max);
-        Some(oldest)
+        self.ghosts.push(oldest.hash, wanted);
+        Some(oldest.slot)
     }
 }
 
@@ -71,18 +82,18 @@ impl Policy for S3Fifo {
     }
 
     fn miss(&mut self, hash: u64) {
-        self.returning = self.ghosts.remove(hash);
+        self.returning = self.ghosts.remove(hash as u32, self.ghosts_wanted());
     }
 
     fn victim(&mut self) -> Slot {
         loop {
-            let main_is_over = self.lists.weight(MAIN) > self.main_max;
-            let found = match (self.lists.oldest(SMALL), self.lists.oldest(MAIN)) {
-                (Some(oldest), main) if !main_is_over || main.is_none() => {
-                    self.victim_of_small(oldest)
-                }
-                (_, Some(oldest)) => self.victim_of_main(oldest),
-                (_, None) => panic!("a victim is asked of a cache that holds something"),
+            let (small, main) = (self.queues.len(SMALL), self.queues.len(MAIN));
+            assert!(small + main > 0, "a victim is asked of a cache that holds something");
+            let main_is_over = self.queues.weight(MAIN) > self.main_max;
+            let found = if small > 0 && (!main_is_over || main == 0) {
+                self.victim_of_small()
+            } else {
+                self.victim_of_main()
             };
             if let Some(victim) = found {
                 return victim;
@@ -91,26 +102,23 @@ impl Policy for S3Fifo {
     }
 
     fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
-        let list = if std::mem::take(&mut self.returning) { MAIN } else { SMALL };
-        self.lists.push(list, slot, weight);
+        let queue = if std::mem::take(&mut self.returning) { MAIN } else { SMALL };
+        self.queues.push(queue, Waiting { slot, hash: hash as u32, weight });
         *self.uses.at(slot) = 0;
-        *self.hashes.at(slot) = hash;
     }
 
     fn remove(&mut self, slot: Slot) {
-        self.lists.remove(slot);
+        self.queues.remove(slot);
     }
 
     fn check(&self, resident: usize) -> Result<(), String> {
-        if self.ghosts.weight() > self.main_max {
-            return Err("more ghosts than the main queue may hold".into());
-        }
         self.ghosts.check()?;
-        self.lists.check(resident)
+        self.queues.check(resident)
     }
 }
 
 impl LazyPromotion for S3Fifo {
+    #[inline]
     fn hit_shared(&self, slot: Slot) {
         self.uses.raise(slot, USES_MAX);
     }

@@ -75,29 +75,3 @@ impl LazyPromotion for Sieve {
         self.visited.raise(slot, 1);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::{Cache, PolicyCache, policy::Sieve};
-
-    /// The walk-through of figure 1 in the paper: queue A..G (oldest first), A, B and G visited.
-    /// H evicts C, because A and B lose their bits and keep their places; the hand goes on from D.
-    #[test]
-    fn survivors_keep_their_place_and_the_hand_goes_on() {
-        let mut cache = PolicyCache::<char, (), Sieve>::new(7);
-        for key in 'A'..='G' {
-            cache.insert(key, ());
-        }
-        for key in ['A', 'B', 'G'] {
-            cache.get(&key);
-        }
-        assert_eq!(cache.insert('H', ()).unwrap().key, 'C');
-        assert_eq!(cache.get(&'A'), Some(&()));
-        assert_eq!(cache.get(&'D'), Some(&()));
-        assert_eq!(cache.insert('I', ()).unwrap().key, 'E', "the hand passes D, which was visited");
-        assert_eq!(cache.insert('J', ()).unwrap().key, 'F');
-        cache.insert('B', ());
-        assert_eq!(cache.insert('K', ()).unwrap().key, 'H', "G loses its bit");
-        cache.check().unwrap();
-    }
-}

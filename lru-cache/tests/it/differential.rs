@@ -1,4 +1,9 @@
-//! A million operations on our LRUs and on the `lru` crate, with one result.
+//! Operations on our LRUs and on the `lru` crate, with one result: a million of them, or as many as
+//! `LRU_DIFFERENTIAL_OPERATIONS` says. A hundred million take some seconds once it is compiled:
+//!
+//! ```text
+//! LRU_DIFFERENTIAL_OPERATIONS=100000000 cargo test --release -p lru-cache --test it differential
+//! ```
 
 use lru_cache::{Cache, LruCache, SmallestLru};
 use testkit::Seed;
@@ -24,9 +29,18 @@ fn agree_with_the_peer(mut ours: impl Cache<u64, u64>, operations: u64, keys: u6
     ours.check().unwrap();
 }
 
+/// What the environment asks for, or a million.
+fn operations() -> u64 {
+    std::env::var("LRU_DIFFERENTIAL_OPERATIONS").map_or(1_000_000, |text| {
+        text.parse().expect("LRU_DIFFERENTIAL_OPERATIONS is a number of operations")
+    })
+}
+
 #[test]
-fn a_million_operations_agree_with_the_lru_crate() {
-    agree_with_the_peer(LruCache::new(1_000), 1_000_000, 4_000);
+fn a_million_operations_or_more_agree_with_the_lru_crate() {
+    let operations = operations();
+    agree_with_the_peer(LruCache::new(1_000), operations, 4_000);
+    println!("{operations} operations agree");
 }
 
 #[test]

@@ -47,6 +47,27 @@ fn sieve_keeps_the_survivor_and_moves_the_hand_on() {
     check::<Sieve>(3, "abcadef", "bcd");
 }
 
+/// The walk-through of figure 1 in the paper: queue A..G (oldest first), A, B and G visited.
+/// H evicts C, because A and B lose their bits and keep their places; the hand goes on from D.
+#[test]
+fn sieve_does_figure_1() {
+    let mut cache = PolicyCache::<char, (), Sieve>::new(7);
+    for key in 'A'..='G' {
+        cache.insert(key, ());
+    }
+    for key in ['A', 'B', 'G'] {
+        cache.get(&key);
+    }
+    assert_eq!(cache.insert('H', ()).unwrap().key, 'C');
+    assert_eq!(cache.get(&'A'), Some(&()));
+    assert_eq!(cache.get(&'D'), Some(&()));
+    assert_eq!(cache.insert('I', ()).unwrap().key, 'E', "the hand passes D, which was visited");
+    assert_eq!(cache.insert('J', ()).unwrap().key, 'F');
+    cache.insert('B', ());
+    assert_eq!(cache.insert('K', ()).unwrap().key, 'H', "G loses its bit");
+    cache.check().unwrap();
+}
+
 #[test]
 fn lfu_evicts_the_least_used_and_the_oldest_of_those() {
     check::<Lfu>(3, "aabbcde", "cd");
