@@ -4,16 +4,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use rate_limiter::{AlgorithmName, Policy};
-use service::{Clock, Readiness, TrustedProxies};
-use url_shortener::codes::Scheme;
+use service::{Readiness, TrustedProxies};
 use url_shortener::http::{self, Api, ApiOptions};
 use url_shortener::shortener::{Options, Shortener};
 use url_shortener::store::sqlite::Sqlite;
 use url_shortener::target_url::UrlPolicy;
 
 use super::{Lab, Page};
-
-const CODE_LENGTH: usize = 7;
 
 /// The service on a SQLite file that goes when the lab stops.
 pub(super) async fn page(lab: &Lab) -> anyhow::Result<Page> {
@@ -22,11 +19,7 @@ pub(super) async fn page(lab: &Lab) -> anyhow::Result<Page> {
     let own_host = lab.address.ip().to_string();
     let options = Options {
         policy: UrlPolicy::new([own_host.as_str()])?,
-        scheme: Scheme::default(),
-        code_length: CODE_LENGTH,
-        recent_bytes: None,
-        durable_clicks: false,
-        clock: Clock::system(),
+        ..Options::default()
     };
     let shortener = Shortener::start(store, options).await?;
     // Registered first, so that it runs last: after the clicks that are still to be written.

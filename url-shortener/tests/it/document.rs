@@ -10,6 +10,11 @@ const BEYOND_THE_SCHEMA: &str = r#"
 # A write without If-Match is 428 (RFC 6585), which the check does not know.
 missing_required_header.expected-statuses = ["400", "401", "403", "406", "415", "422", "428"]
 
+# A body that breaks the rules may be too large before anybody reads it, which is 413.
+negative_data_rejection.expected-statuses = [
+    "400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429",
+]
+
 # A target must have a host and no user name, a tag is measured in bytes, an end is in the future,
 # an alias is not one of the service's own paths.
 [[operations]]
@@ -33,7 +38,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", "404", "410"]
 # Each row is answered by itself, inside of a 200.
 [[operations]]
 include-name = "POST /v1/links/bulk"
-checks.negative_data_rejection.expected-statuses = ["200", "401", "415"]
+checks.negative_data_rejection.expected-statuses = ["200", "401", "413", "415"]
 
 # Six digits need not be where a page ended.
 [[operations]]
