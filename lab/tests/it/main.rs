@@ -7,3 +7,4 @@ mod traffic;
 mod browser;
 mod pages;
 mod grading;
+mod job_queue;
