@@ -22,6 +22,11 @@ impl Clock {
         Self(Some(Arc::new(watch::Sender::new(start_ms))))
     }
 
+    /// Whether a test moves it.
+    pub(crate) fn is_manual(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The time now.
     pub fn now_ms(&self) -> u64 {
         match &self.0 {

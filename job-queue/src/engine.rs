@@ -190,23 +190,9 @@ impl Engine {
     }
 
     fn check_redrive(&self, queue: &QueueId, settings: &Settings) -> Result<(), Error> {
-        let Some(redrive) = &settings.redrive else { return Ok(()) };
-        let refuse = |reason: &str| Err(Error::invalid("RedrivePolicy", reason));
-        if redrive.target == *queue {
-            return refuse("names the queue itself as its dead-letter queue");
-        }
-        let Ok(target) = self.slot(&redrive.target) else {
-            return refuse("names a dead-letter queue that does not exist");
-        };
-        if redrive.target.is_fifo() != queue.is_fifo() {
-            return refuse("names a dead-letter queue of the other kind: both or neither are FIFO");
-        }
-        if !target.with(|it| it.settings().redrive_allow.allows(queue)) {
-            return refuse(
-                "names a dead-letter queue whose redrive allow policy excludes this one",
-            );
-        }
-        Ok(())
+        let target = settings.redrive.as_ref().and_then(|it| self.slot(&it.target).ok());
+        let target = target.map(|slot| slot.with(|it| it.settings().clone()));
+        settings.check_redrive(queue, target.as_ref())
     }
 
     /// See [`Queues::send`](crate::queue::Queues::send).

@@ -22,18 +22,33 @@ use crate::sqs::{REQUEST_BYTES_MAX, Sqs};
 /// A store whose traffic can be read off, for `stats` and the console.
 pub trait Metered: Queues + Clone {
     /// Rates and latencies of every queue, as this process saw them.
-    fn readings(&self) -> Vec<(QueueId, Counts, Reading)>;
+    fn readings(&self) -> impl Future<Output = Result<Readings, Error>> + Send;
 }
 
+/// Every queue with its numbers.
+pub type Readings = Vec<(QueueId, Counts, Reading)>;
+
 impl Metered for crate::store::memory::Memory {
-    fn readings(&self) -> Vec<(QueueId, Counts, Reading)> {
-        self.readings()
+    async fn readings(&self) -> Result<Readings, Error> {
+        Ok(self.readings())
     }
 }
 
 impl Metered for crate::store::sqlite::Sqlite {
-    fn readings(&self) -> Vec<(QueueId, Counts, Reading)> {
-        self.readings()
+    async fn readings(&self) -> Result<Readings, Error> {
+        Ok(self.readings())
+    }
+}
+
+impl Metered for crate::store::postgres::Postgres {
+    async fn readings(&self) -> Result<Readings, Error> {
+        self.readings().await
+    }
+}
+
+impl Metered for crate::store::redis::Redis {
+    async fn readings(&self) -> Result<Readings, Error> {
+        self.readings().await
     }
 }
 
@@ -124,7 +139,7 @@ impl From<Error> for Problem {
 /// generic.
 #[derive(Clone)]
 struct Operator {
-    readings: Arc<dyn Fn() -> Vec<(QueueId, Counts, Reading)> + Send + Sync>,
+    readings: Arc<dyn Fn() -> BoxFuture<'static, Result<Readings, Error>> + Send + Sync>,
     peek: Arc<dyn Fn(QueueId, Position, usize) -> Peeking + Send + Sync>,
 }
 
@@ -134,7 +149,10 @@ impl Operator {
     fn of<Q: Metered>(queues: Q) -> Self {
         let reads = queues.clone();
         Self {
-            readings: Arc::new(move || reads.readings()),
+            readings: Arc::new(move || {
+                let queues = reads.clone();
+                Box::pin(async move { queues.readings().await })
+            }),
             peek: Arc::new(move |queue, after, limit| {
                 let queues = queues.clone();
                 Box::pin(async move { queues.peek(&queue, after, limit).await })
@@ -166,7 +184,7 @@ pub fn limits(given: Limits) -> Limits {
 
 /// Every queue in numbers: backlog, age, rates, latencies.
 #[utoipa::path(get, path = "/stats", responses((status = 200, body = Vec<Stats>)))]
-async fn stats(State(operator): State<Operator>) -> Json<Vec<Stats>> {
+async fn stats(State(operator): State<Operator>) -> Result<Json<Vec<Stats>>, Problem> {
     let now_ms = crate::clock::Clock::system().now_ms();
     let describe = |(id, counts, reading): (QueueId, Counts, Reading)| Stats {
         region: id.region.to_string(),
@@ -185,7 +203,7 @@ async fn stats(State(operator): State<Operator>) -> Json<Vec<Stats>> {
         in_processing_p50_ms: reading.in_processing_p50_ms,
         in_processing_p99_ms: reading.in_processing_p99_ms,
     };
-    Json((operator.readings)().into_iter().map(describe).collect())
+    Ok(Json((operator.readings)().await?.into_iter().map(describe).collect()))
 }
 
 /// Messages of a queue in order of age. Looking leases nothing and counts nothing.

@@ -15,7 +15,8 @@
 //! 5. Order is kept per group by leasing at most one batch of a group at a time; on a standard
 //!    queue the same lanes, left open, make tenants take turns.
 //! 6. Durability is a journal of row changes in SQLite, one fsync for all who wait
-//!    ([`store::sqlite`]); without it the same core runs in memory ([`store::memory`]).
+//!    ([`store::sqlite`]); without it the same core runs in memory ([`store::memory`]). Several
+//!    servers share a Postgres ([`store::postgres`]: `SKIP LOCKED`) or a Redis ([`store::redis`]).
 //! 7. Clients speak Amazon SQS, both protocols, so every AWS SDK is a client ([`sqs`]).
 //! 8. Workers renew their leases from a task of their own, spread retries with jitter, give up with
 //!    a reason, and drain when told to stop ([`worker`]).

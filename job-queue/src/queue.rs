@@ -64,7 +64,7 @@ pub trait Queues: Send + Sync + 'static {
     fn counts(&self, queue: &QueueId) -> impl Future<Output = Result<Counts, Error>> + Send;
 
     /// Stores the messages, each answered by itself. `Ok` means kept for as long as the answer
-    /// keeps anything: with SQLite it is on disk.
+    /// keeps anything: with SQLite and Postgres it is on disk.
     ///
     /// FIFO: a message whose deduplication id was accepted within five minutes is answered with
     /// the numbers of the original and stored nowhere.
@@ -241,6 +241,11 @@ pub enum Error {
 impl Error {
     pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
         Self::Invalid { field, reason: reason.into() }
+    }
+
+    pub(crate) fn lease_too_long() -> Self {
+        let reason = "would hide the message for more than 43200 seconds in total";
+        Self::invalid("VisibilityTimeout", reason)
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::message::QueueId;
+use crate::queue::Error;
 
 /// The settings of one queue. Validated by whoever builds them from a client's words
 /// ([`crate::sqs`]); a store keeps them as they are.
@@ -59,6 +60,32 @@ impl Settings {
     /// The same for a FIFO queue.
     pub fn fifo() -> Self {
         Self { fifo: Some(Fifo::default()), ..Self::standard() }
+    }
+}
+
+impl Settings {
+    /// Whether `queue` may have these settings, given those of its dead-letter queue.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for `RedrivePolicy`.
+    pub fn check_redrive(&self, queue: &QueueId, target: Option<&Self>) -> Result<(), Error> {
+        let Some(redrive) = &self.redrive else { return Ok(()) };
+        let refuse = |reason: &str| Err(Error::invalid("RedrivePolicy", reason));
+        if redrive.target == *queue {
+            return refuse("names the queue itself as its dead-letter queue");
+        }
+        let Some(target) = target else {
+            return refuse("names a dead-letter queue that does not exist");
+        };
+        if redrive.target.is_fifo() != queue.is_fifo() {
+            return refuse("names a dead-letter queue of the other kind: both or neither are FIFO");
+        }
+        if !target.redrive_allow.allows(queue) {
+            return refuse(
+                "names a dead-letter queue whose redrive allow policy excludes this one",
+            );
+        }
+        Ok(())
     }
 }
 

@@ -371,8 +371,7 @@ impl QueueState {
         }
         let Phase::Leased { since_ms, .. } = message.phase else { return Err(Error::NotInFlight) };
         if now_ms + visibility_ms > since_ms + VISIBILITY_MAX_MS {
-            let reason = "would hide the message for more than 43200 seconds in total";
-            return Err(Error::invalid("VisibilityTimeout", reason));
+            return Err(Error::lease_too_long());
         }
         self.set_due(receipt.seq, now_ms + visibility_ms, journal);
         self.settle(now_ms, journal);

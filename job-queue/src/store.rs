@@ -2,5 +2,8 @@
 
 pub mod memory;
 pub mod sqlite;
+pub mod postgres;
+pub mod redis;
 
 mod long_poll;
+mod remote;

@@ -8,6 +8,8 @@ use job_queue::clock::Clock;
 use job_queue::http::{self, Metered};
 use job_queue::sqs::ACCOUNT_DEFAULT;
 use job_queue::store::memory::Memory;
+use job_queue::store::postgres::Postgres;
+use job_queue::store::redis::Redis;
 use job_queue::store::sqlite::Sqlite;
 use service::{ServerSettings, StoreUrl};
 
@@ -19,7 +21,7 @@ pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:9324";
 pub(crate) struct Serve {
     #[command(flatten)]
     server: ServerSettings,
-    /// memory: | sqlite:PATH
+    /// memory: | sqlite:PATH | postgres://... | redis://...
     #[arg(long, env = "SERVICE_STORE", default_value = "sqlite:job-queue.db", value_name = "URL")]
     store: StoreUrl,
     /// The account in queue addresses and ARNs
@@ -46,7 +48,18 @@ impl Serve {
                 queues.close().await;
                 Ok(())
             }
-            other => Err(other.unsupported(&["memory:", "sqlite:PATH"]).into()),
+            StoreUrl::Postgres(url) => {
+                let queues = Postgres::connect(url, Clock::system()).await;
+                self.serve(queues.with_context(|| format!("--store {}", self.store))?).await
+            }
+            StoreUrl::Redis(url) => {
+                let queues = Redis::connect(url, Clock::system()).await;
+                self.serve(queues.with_context(|| format!("--store {}", self.store))?).await
+            }
+            other => {
+                let supported = ["memory:", "sqlite:PATH", "postgres://...", "redis://..."];
+                Err(other.unsupported(&supported).into())
+            }
         }
     }
 

@@ -165,6 +165,11 @@ impl<S: Source> Worker<S> {
         self.state.place.notify_one();
     }
 
+    /// How many jobs may run at once at present.
+    pub fn concurrency(&self) -> usize {
+        self.state.concurrency.load(Ordering::Acquire)
+    }
+
     /// How many jobs run now.
     pub fn running(&self) -> usize {
         self.state.running.load(Ordering::Acquire)

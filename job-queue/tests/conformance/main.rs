@@ -7,6 +7,8 @@ use job_queue::Queues;
 use job_queue::clock::Clock;
 use job_queue::conformance::{EPOCH_MS, Fixture, promises};
 use job_queue::store::memory::Memory;
+use job_queue::store::postgres::Postgres;
+use job_queue::store::redis::Redis;
 use job_queue::store::sqlite::Sqlite;
 use testkit::Suite;
 
@@ -20,14 +22,29 @@ fn main() -> ExitCode {
     let mut suite = Suite::new();
     suite.answer("memory", promises, || async {
         let clock = Clock::manual(EPOCH_MS);
-        Store { queues: Memory::new(clock.clone()), clock, directory: None }
+        Store { queues: Memory::new(clock.clone()), clock, _home: () }
     });
     suite.answer("sqlite", promises, || async {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let clock = Clock::manual(EPOCH_MS);
         let queues = Sqlite::open(&directory.path().join("queues.db"), clock.clone()).await;
         let queues = queues.expect("a new SQLite file");
-        Store { queues, clock, directory: Some(directory) }
+        Store { queues, clock, _home: directory }
+    });
+    suite.answer("postgres", promises, || async {
+        let server = infra::postgres().await.expect("a Postgres to test against");
+        let database = server.database("job_queue", "").await.expect("a database");
+        let clock = Clock::manual(EPOCH_MS);
+        let queues = Postgres::connect(database.url(), clock.clone()).await;
+        let queues = queues.expect("a Postgres that was just started");
+        Store { queues, clock, _home: (database, server) }
+    });
+    suite.answer("redis", promises, || async {
+        let server = infra::redis().await.expect("a Redis to test against");
+        let clock = Clock::manual(EPOCH_MS);
+        let queues = Redis::connect(server.url(), clock.clone()).await;
+        let queues = queues.expect("a Redis that was just started");
+        Store { queues, clock, _home: server }
     });
     // The wrong queues differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { Naive::with(None) });
@@ -42,15 +59,14 @@ fn main() -> ExitCode {
     suite.run()
 }
 
-/// A store on a clock of its own, and the directory it lives in.
-struct Store<Q> {
+/// A store on a clock of its own, and what it lives in, which goes after it.
+struct Store<Q, H> {
     queues: Q,
     clock: Clock,
-    #[allow(dead_code, reason = "held so that it is removed after the store")]
-    directory: Option<tempfile::TempDir>,
+    _home: H,
 }
 
-impl<Q: Queues> Fixture for Store<Q> {
+impl<Q: Queues, H: Send + Sync + 'static> Fixture for Store<Q, H> {
     type Queues = Q;
 
     fn queues(&self) -> &Q {

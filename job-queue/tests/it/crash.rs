@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use testkit::crash::{Program, free_address};
 use testkit::{Seed, wait_until};
 
-const KILLS: usize = 6;
 const PRODUCERS: usize = 4;
 const CONSUMERS: usize = 4;
 const QUEUES: [&str; 2] = ["crash", "crash.fifo"];
@@ -54,35 +53,69 @@ impl Known {
     }
 }
 
+/// Who is killed.
+enum Victim {
+    Server,
+    Postgres(infra::Postgres),
+    Redis(infra::Redis),
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_sigkill_under_load() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = format!("sqlite:{}", directory.path().join("queue.db").display());
+    survives(&store, Victim::Server, 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_postgres_it_survives_the_server() {
+    let postgres = infra::postgres().await.expect("a Postgres to test against");
+    let database = postgres.database("job_queue", "").await.expect("a database");
+    survives(database.url(), Victim::Server, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_postgres_it_survives_postgres() {
+    let postgres = infra::postgres_with(infra::PostgresOptions::default()).await;
+    let postgres = postgres.expect("a Postgres to kill");
+    let database = postgres.database("job_queue", "").await.expect("a database");
+    survives(database.url(), Victim::Postgres(postgres), 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_it_survives_the_server() {
+    let redis = infra::redis().await.expect("a Redis to test against");
+    survives(redis.url(), Victim::Server, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_that_syncs_it_survives_redis() {
+    let options = infra::RedisOptions { durable: true, ..infra::RedisOptions::default() };
+    let redis = infra::redis_with(options).await.expect("a Redis to kill");
+    let url = redis.url().to_owned();
+    survives(&url, Victim::Redis(redis), 2).await;
+}
+
+async fn survives(store: &str, victim: Victim, kills: usize) {
     let seed = Seed::from_env_or_fresh();
     let mut rng = seed.rng();
-    let directory = tempfile::tempdir().expect("a directory");
     let address = free_address();
-    let store = format!("sqlite:{}", directory.path().join("queue.db").display());
     let mut server = Program::new(env!("CARGO_BIN_EXE_job-queue"))
-        .args(["serve", "--listen", &address.to_string(), "--store", &store])
+        .args(["serve", "--listen", &address.to_string(), "--store", store])
         .start();
     server.wait_ready(address).await;
     let client = Client::new(&format!("http://{address}"), "us-east-1").expect("a URL");
-    for queue in QUEUES {
-        let attributes =
-            if queue.ends_with(".fifo") { json!({"FifoQueue": "true"}) } else { json!({}) };
-        let create = json!({ "QueueName": queue, "Attributes": attributes });
-        client.call::<Value>("CreateQueue", &create).await.expect("a queue");
-    }
+    create_queues(&client).await;
     let known = Arc::new(Mutex::new(Known::default()));
-    let stop = tokio_util::sync::CancellationToken::new();
+    let [stop, end] = [(); 2].map(|()| tokio_util::sync::CancellationToken::new());
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..PRODUCERS {
         tasks.spawn(produce(client.clone(), format!("p{n}"), Arc::clone(&known), stop.clone()));
     }
-    let end = tokio_util::sync::CancellationToken::new();
     for n in 0..CONSUMERS {
         tasks.spawn(consume(client.clone(), QUEUES[n % 2], Arc::clone(&known), end.clone()));
     }
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let before = known.lock().unwrap().sent.len();
         // A kill that meets no load proves nothing.
         wait_until("messages were sent since the last kill", Duration::from_secs(20), || async {
@@ -90,20 +123,24 @@ async fn what_was_acknowledged_survives_sigkill_under_load() {
         })
         .await;
         tokio::time::sleep(Duration::from_millis(rng.u64(0..150))).await;
-        server.kill9();
-        server.restart();
-        server.wait_ready(address).await;
+        match &victim {
+            Victim::Server => {
+                server.kill9();
+                server.restart();
+                server.wait_ready(address).await;
+            }
+            Victim::Postgres(postgres) => {
+                postgres.kill9().await.expect("it is ours");
+                postgres.restart().await.expect("it comes back");
+            }
+            Victim::Redis(redis) => {
+                redis.kill9().await.expect("it is ours");
+                redis.restart().await.expect("it comes back");
+            }
+        }
     }
     stop.cancel();
-    wait_until("both queues are empty", Duration::from_secs(30), || async {
-        let mut left = 0;
-        for queue in QUEUES {
-            let depth = client.depth(queue).await.expect("the server answers");
-            left += depth.ready + depth.in_flight + depth.delayed;
-        }
-        left == 0 || !known.lock().unwrap().wrong.is_empty()
-    })
-    .await;
+    wait_until_empty(&client, &known).await;
     end.cancel();
     while let Some(task) = tasks.join_next().await {
         task.expect("no task panics");
@@ -113,7 +150,29 @@ async fn what_was_acknowledged_survives_sigkill_under_load() {
     // A delete whose answer was lost may have happened; what nobody tried to delete must not go.
     let lost: Vec<_> = known.sent.difference(&known.delete_tried).take(5).collect();
     assert!(lost.is_empty(), "acknowledged and never delivered: {lost:?}");
-    assert!(known.sent.len() > KILLS * 20, "only {} messages", known.sent.len());
+    assert!(known.sent.len() > kills * 20, "only {} messages", known.sent.len());
+}
+
+async fn create_queues(client: &Client) {
+    for queue in QUEUES {
+        let attributes =
+            if queue.ends_with(".fifo") { json!({"FifoQueue": "true"}) } else { json!({}) };
+        let create = json!({ "QueueName": queue, "Attributes": attributes });
+        client.call::<Value>("CreateQueue", &create).await.expect("a queue");
+    }
+}
+
+async fn wait_until_empty(client: &Client, known: &Mutex<Known>) {
+    wait_until("both queues are empty", Duration::from_secs(30), || async {
+        let mut left = 0;
+        for queue in QUEUES {
+            // A store that has just come back may refuse for a moment.
+            let Ok(depth) = client.depth(queue).await else { return false };
+            left += depth.ready + depth.in_flight + depth.delayed;
+        }
+        left == 0 || !known.lock().unwrap().wrong.is_empty()
+    })
+    .await;
 }
 
 /// Sends to both queues; the FIFO ones again under the same deduplication id until it is said that

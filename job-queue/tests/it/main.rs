@@ -5,4 +5,5 @@ mod clients;
 mod crash;
 mod nonsense;
 mod recovery;
+mod several_servers;
 mod worker;

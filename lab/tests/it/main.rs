@@ -8,3 +8,4 @@ mod browser;
 mod pages;
 mod grading;
 mod access;
+mod job_queue;
