@@ -3,4 +3,5 @@
 pub mod memory;
 pub mod sqlite;
 pub mod postgres;
+pub mod gated;
 pub mod any;

@@ -17,13 +17,13 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 /// What a lost attempt makes of the window.
 pub const GROW: f64 = 1.5;
 
-/// What a won attempt makes of it: about 1.5^(-1/3).
-pub const SHRINK: f64 = 0.87;
+/// What a won attempt makes of it: about 1.5^(-1/4).
+pub const SHRINK: f64 = 0.9;
 
 /// The longest window. Beyond it a waiting customer would rather be told that it is busy.
 pub const WINDOW_US_MAX: u64 = 400_000;
@@ -40,6 +40,10 @@ const DEPOSIT_MILLI: i64 = 500;
 /// The most retries saved up; beyond it a storm would be paid from quieter times.
 const BUDGET_MILLI_MAX: i64 = 200_000;
 
+/// How many times (the time of an attempt × the rivals) the first window is: where the balance
+/// above settles, so that nothing has to be learnt by losing.
+pub const FIRST: u64 = 5;
+
 /// The range from which pauses are drawn, and when it last grew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
@@ -49,15 +53,19 @@ pub struct Window {
     pub grown_at_us: u64,
 }
 
-/// The window after an attempt that lost, from `began_us` to `now_us`. A loser knows one thing for
-/// certain: somebody else needed about as long as it did.
-pub fn after_loss(window: Window, began_us: u64, now_us: u64) -> Window {
+/// The window after an attempt that lost, from `began_us` to `now_us`, while `rivals` requests of
+/// this server (this one included) wanted the same. The first loss knows how long an attempt takes
+/// and how many are in the way here; how many there are elsewhere only further losses can tell.
+pub fn after_loss(window: Window, began_us: u64, now_us: u64, rivals: u64) -> Window {
     if began_us < window.grown_at_us {
         return window;
     }
-    let grown_us = (window.width_us as f64 * GROW) as u64;
-    let width_us = grown_us.max(now_us - began_us).clamp(1, WINDOW_US_MAX);
-    Window { width_us, grown_at_us: now_us }
+    let attempt_us = (now_us - began_us).max(1);
+    let width_us = match window.width_us < attempt_us {
+        true => FIRST * attempt_us * rivals,
+        false => (window.width_us as f64 * GROW) as u64,
+    };
+    Window { width_us: width_us.min(WINDOW_US_MAX), grown_at_us: now_us }
 }
 
 /// The window after an attempt that won.
@@ -73,7 +81,7 @@ pub fn pause(window_us: u64, random: f64) -> Duration {
 /// The windows of all SKUs, and the budget that they share.
 #[derive(Debug)]
 pub struct Pace {
-    windows: Vec<Mutex<Window>>,
+    windows: Vec<Mutex<(Window, u64)>>,
     budget_milli: AtomicI64,
     hasher: foldhash::fast::RandomState,
     since: Instant,
@@ -90,41 +98,60 @@ impl Default for Pace {
     }
 }
 
+/// A request that wants a SKU, from its first attempt to its last. While it lives, it is a rival of
+/// everybody else who does.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    pace: &'a Pace,
+    window: &'a Mutex<(Window, u64)>,
+}
+
 impl Pace {
-    fn window(&self, sku: &str) -> MutexGuard<'_, Window> {
-        self.windows[self.hasher.hash_one(sku) as usize % WINDOWS].lock()
-    }
-
-    /// How long to wait before an attempt at `sku`.
-    pub fn before(&self, sku: &str) -> Duration {
-        pause(self.window(sku).width_us, fastrand::f64())
-    }
-
-    /// Books a request's first attempt.
-    pub fn first(&self) {
+    /// A request begins, and pays its part into the budget.
+    pub fn enter(&self, sku: &str) -> Turn<'_> {
         let balance = self.budget_milli.fetch_add(DEPOSIT_MILLI, Ordering::Relaxed);
         if balance > BUDGET_MILLI_MAX {
             self.budget_milli.fetch_sub(DEPOSIT_MILLI, Ordering::Relaxed);
         }
+        let window = &self.windows[self.hasher.hash_one(sku) as usize % WINDOWS];
+        window.lock().1 += 1;
+        Turn { pace: self, window }
+    }
+}
+
+impl Turn<'_> {
+    /// Waits before an attempt, the first one too.
+    pub async fn pause(&self) {
+        let width_us = self.window.lock().0.width_us;
+        if width_us > 0 {
+            tokio::time::sleep(pause(width_us, fastrand::f64())).await;
+        }
     }
 
     /// Learns from a win.
-    pub fn won(&self, sku: &str) {
-        let mut window = self.window(sku);
-        *window = after_win(*window);
+    pub fn won(&self) {
+        let mut window = self.window.lock();
+        window.0 = after_win(window.0);
     }
 
     /// Learns from a loss; whether there is budget for another attempt.
-    pub fn lost(&self, sku: &str, began: Instant) -> bool {
-        let us = |at: Instant| at.saturating_duration_since(self.since).as_micros() as u64;
-        let mut window = self.window(sku);
-        *window = after_loss(*window, us(began), us(Instant::now()));
+    pub fn lost(&self, began: Instant) -> bool {
+        let pace = self.pace;
+        let us = |at: Instant| at.saturating_duration_since(pace.since).as_micros() as u64;
+        let mut window = self.window.lock();
+        window.0 = after_loss(window.0, us(began), us(Instant::now()), window.1);
         drop(window);
-        let balance = self.budget_milli.fetch_sub(1_000, Ordering::Relaxed);
+        let balance = pace.budget_milli.fetch_sub(1_000, Ordering::Relaxed);
         if balance < 1_000 {
-            self.budget_milli.fetch_add(1_000, Ordering::Relaxed);
+            pace.budget_milli.fetch_add(1_000, Ordering::Relaxed);
         }
         balance >= 1_000
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.window.lock().1 -= 1;
     }
 }
 
@@ -132,33 +159,35 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const WINS: u64 = 500;
+
     /// N clients; an attempt takes a millisecond from its look to its write, and wins when nobody
-    /// else has won in between. However many there are, the window must settle at the same share
-    /// of losses.
-    fn attempts_per_success(clients: usize, seed: u64) -> f64 {
+    /// else has won in between. However many there are, the share of losses must be the
+    /// same, and from the start: a sale is over before a slow learner has learnt.
+    fn attempts_per_success(rivals: usize, seed: u64) -> f64 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let attempt_us = 1_000;
         let (mut window, mut version, mut wins, mut attempts) = (Window::default(), 0_u64, 0, 0);
         // When each acts next, and if that is to write: which version it has read, and when.
-        let mut clients: Vec<(u64, Option<(u64, u64)>)> = vec![(0, None); clients];
-        while wins < 6_000 {
+        let mut clients: Vec<(u64, Option<(u64, u64)>)> = vec![(0, None); rivals];
+        while wins < WINS {
             let next = clients.iter().enumerate().min_by_key(|(_, client)| client.0);
             let (at, &(now, read)) = next.expect("there are clients");
             clients[at] = match read {
                 None => (now + attempt_us, Some((version, now))),
                 Some((read, began)) => {
-                    attempts += i32::from(wins > 2_000);
+                    attempts += 1;
                     if read == version {
                         (version, wins) = (version + 1, wins + 1);
                         window = after_win(window);
                     } else {
-                        window = after_loss(window, began, now);
+                        window = after_loss(window, began, now, rivals as u64);
                     }
                     (now + 1 + pause(window.width_us, rng.f64()).as_micros() as u64, None)
                 }
             };
         }
-        f64::from(attempts) / 4_000.0
+        f64::from(attempts) / WINS as f64
     }
 
     #[test]
@@ -173,12 +202,13 @@ mod tests {
     #[test]
     fn a_storm_of_losses_ends_when_the_budget_does() {
         let pace = Pace::default();
-        let allowed = (0..10_000).filter(|_| pace.lost("a", Instant::now())).count();
+        let turn = pace.enter("a");
+        let allowed = (0..10_000).filter(|_| turn.lost(Instant::now())).count();
         assert_eq!(allowed as i64, BUDGET_MILLI_MAX / 1_000);
-        pace.first();
-        pace.first();
-        assert!(pace.lost("a", Instant::now()), "two requests pay for one retry");
-        assert!(!pace.lost("a", Instant::now()));
-        assert!(pace.before("a") <= Duration::from_micros(WINDOW_US_MAX));
+        let _others = (pace.enter("a"), pace.enter("b"));
+        assert!(turn.lost(Instant::now()), "two requests pay for one retry");
+        assert!(!turn.lost(Instant::now()));
+        let width_us = turn.window.lock().0.width_us;
+        assert!((1..=WINDOW_US_MAX).contains(&width_us), "{width_us}");
     }
 }

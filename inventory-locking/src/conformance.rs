@@ -19,6 +19,9 @@ mod lifecycle;
 mod keys;
 mod crowd;
 mod model;
+mod gate;
+
+pub use gate::{GateFixture, promises_of_gates};
 
 use {crowd::*, keys::*, lifecycle::*, model::*, stock::*};
 

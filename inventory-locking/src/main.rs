@@ -6,6 +6,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use inventory_locking::answer::any::Any;
+use inventory_locking::answer::gated::Gated;
+use inventory_locking::answer::gated::gate::{self, Gate};
 use inventory_locking::answer::memory::Memory;
 use inventory_locking::answer::postgres::{self, Postgres};
 use inventory_locking::answer::sqlite::{self, Sqlite};
@@ -42,6 +44,10 @@ struct Settings {
     #[arg(long, env = "INVENTORY_PER_SKU", default_value_t = 16,
           value_parser = clap::value_parser!(u16).range(1..=1_000))]
     per_sku: u16,
+    /// A Redis in front of the database that turns away those who come too late:
+    /// redis://host:port
+    #[arg(long, env = "INVENTORY_GATE", value_name = "URL")]
+    gate: Option<String>,
 }
 
 #[tokio::main]
@@ -54,7 +60,20 @@ async fn main() -> anyhow::Result<()> {
         StoreUrl::Postgres(url) => Any::Postgres(open_postgres(url, &settings).await?),
         other => Err(other.unsupported(&["memory:", "sqlite:PATH", "postgres://..."]))?,
     };
+    let inventory = match &settings.gate {
+        Some(url) => gated(inventory, url)?,
+        None => inventory,
+    };
     serve(inventory, &settings).await
+}
+
+fn gated(inventory: Any, url: &str) -> anyhow::Result<Any> {
+    let gate = Gate::connect(url, gate::Settings::default()).context("--gate")?;
+    match inventory {
+        Any::Sqlite(sqlite) => Ok(Any::GatedSqlite(Gated::new(sqlite, gate))),
+        Any::Postgres(postgres) => Ok(Any::GatedPostgres(Gated::new(postgres, gate))),
+        _ => anyhow::bail!("--gate: there is nothing to spare in memory:"),
+    }
 }
 
 async fn open_postgres(url: &str, settings: &Settings) -> anyhow::Result<Postgres> {

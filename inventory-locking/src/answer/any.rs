@@ -1,5 +1,6 @@
 //! Any of the answers, chosen while the program runs: what the service and the console serve.
 
+use crate::answer::gated::Gated;
 use crate::answer::memory::Memory;
 use crate::answer::postgres::Postgres;
 use crate::answer::sqlite::Sqlite;
@@ -16,6 +17,10 @@ pub enum Any {
     Sqlite(Sqlite),
     /// In Postgres.
     Postgres(Postgres),
+    /// In a file, behind a gate.
+    GatedSqlite(Gated<Sqlite>),
+    /// In Postgres, behind a gate.
+    GatedPostgres(Gated<Postgres>),
 }
 
 /// The same call on whichever it is.
@@ -25,6 +30,8 @@ macro_rules! whichever {
             Any::Memory($inventory) => $call,
             Any::Sqlite($inventory) => $call,
             Any::Postgres($inventory) => $call,
+            Any::GatedSqlite($inventory) => $call,
+            Any::GatedPostgres($inventory) => $call,
         }
     };
 }

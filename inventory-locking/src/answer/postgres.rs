@@ -33,6 +33,7 @@ pub use units::{CLAIM_MAX, POOL};
 use stop::{Attempt, Stop, begin, committed, told};
 
 use crate::admission::Admission;
+use crate::answer::gated::{Stand, Truth};
 use crate::audit::Audit;
 use crate::backoff::{ATTEMPTS_MAX, Pace};
 use crate::inventory::{Error, Grant, Inventory, Item, Reservation};
@@ -54,6 +55,9 @@ const IDLE_TIMEOUT: &str = "10s";
 
 /// How long a request waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection that was in order is taken to be so.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// Holds released in one transaction on the way to buying.
 const RELEASE_MAX: u32 = 500;
@@ -145,6 +149,8 @@ struct Shared {
     admission: Admission,
     pace: Pace,
     waiting: Waiting,
+    left: batching::Left,
+    filling: units::Filling,
 }
 
 impl Shared {
@@ -167,6 +173,17 @@ impl Postgres {
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            // By default every use of a connection begins with a round trip that asks whether it
+            // is alive. One that was used a moment ago is, and if not, see `Stop::Broken`.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    match meta.idle_for > TRUSTED_FOR {
+                        true => sqlx::Connection::ping(connection).await.map(|()| true),
+                        false => Ok(true),
+                    }
+                })
+            })
             .connect_with(options)
             .await
             .map_err(told)?;
@@ -179,6 +196,8 @@ impl Postgres {
             admission,
             pace: Pace::default(),
             waiting: Waiting::default(),
+            left: batching::Left::default(),
+            filling: units::Filling::default(),
         };
         Ok(Self { pool, strategy, shared: Arc::new(shared) })
     }
@@ -208,7 +227,7 @@ impl Postgres {
             Strategy::Serializable => serializable::attempt(pool, id, order).await,
             Strategy::Advisory => advisory::attempt(pool, id, order).await,
             Strategy::Buckets => buckets::attempt(pool, id, order).await,
-            Strategy::Units => units::attempt(pool, id, order).await,
+            Strategy::Units => units::attempt(pool, &self.shared.filling, id, order).await,
             Strategy::Batching => {
                 let grant = batching::reserve(&self.shared, pool, order.clone()).await;
                 grant.map_err(Stop::Tell)
@@ -220,15 +239,14 @@ impl Postgres {
     async fn reserve_until_settled(&self, order: &Order) -> Result<Grant, Error> {
         let id = ReservationId::fresh();
         let hot = order.lines[0].sku.as_str();
-        let pace = &self.shared.pace;
         let (mut swept, mut broken) = (false, None);
-        pace.first();
+        let turn = self.shared.pace.enter(hot);
         for _ in 0..ATTEMPTS_MAX {
-            tokio::time::sleep(pace.before(hot)).await;
+            turn.pause().await;
             let begun = Instant::now();
             match self.attempt(id, order).await {
                 Ok(grant) => {
-                    pace.won(hot);
+                    turn.won();
                     return Ok(grant);
                 }
                 Err(Stop::Made(grant)) => return Ok(grant),
@@ -236,7 +254,7 @@ impl Postgres {
                 Err(Stop::Prepared) => {}
                 Err(Stop::Short(error)) => {
                     // Nobody was faster: a sale that is over must not go on at the pace of its rush.
-                    pace.won(hot);
+                    turn.won();
                     let mut connection = self.pool.acquire().await.map_err(told)?;
                     match rows::made(&mut connection, id, order).await.map_err(plain)? {
                         Some(Stop::Made(grant)) => return Ok(grant),
@@ -257,7 +275,8 @@ impl Postgres {
                     self.shared.note_ambiguous();
                     broken = Some(error);
                 }
-                Err(Stop::Conflict) if pace.lost(hot, begun) => {}
+                Err(Stop::Broken(error)) => broken = Some(error),
+                Err(Stop::Conflict) if turn.lost(begun) => {}
                 Err(Stop::Conflict) => break,
             }
         }
@@ -283,7 +302,7 @@ impl Postgres {
             match done.await {
                 Ok(done) => return Ok(done),
                 Err(Stop::Conflict | Stop::Prepared | Stop::Made(_)) => {}
-                Err(Stop::Ambiguous(error)) => last = Some(error),
+                Err(Stop::Ambiguous(error) | Stop::Broken(error)) => last = Some(error),
                 Err(Stop::Tell(error) | Stop::Short(error)) => return Err(error),
             }
             tokio::time::sleep(Duration::from_micros(fastrand::u64(0..5_000))).await;
@@ -310,7 +329,7 @@ async fn release_of(pool: &PgPool, skus: Vec<String>) -> Result<bool, Error> {
         };
         match released.await {
             Ok(0) => return Ok(any),
-            Ok(_) | Err(Stop::Conflict) => any = true,
+            Ok(_) | Err(Stop::Conflict | Stop::Broken(_)) => any = true,
             Err(stop) => return Err(plain(stop)),
         }
     }
@@ -321,7 +340,7 @@ async fn release_of(pool: &PgPool, skus: Vec<String>) -> Result<bool, Error> {
 fn plain(stop: Stop) -> Error {
     match stop {
         Stop::Tell(error) | Stop::Short(error) => error,
-        Stop::Ambiguous(error) => Error::unavailable(error),
+        Stop::Ambiguous(error) | Stop::Broken(error) => Error::unavailable(error),
         Stop::Conflict | Stop::Prepared | Stop::Made(_) => {
             Error::Busy { what: "somebody was faster".to_owned(), retry_after_ms: 100 }
         }
@@ -425,5 +444,21 @@ impl Inventory for Postgres {
     async fn audit(&self) -> Result<Audit, Error> {
         let mut connection = self.pool.acquire().await.map_err(told)?;
         rows::audit(&mut connection).await.map_err(plain)
+    }
+}
+
+impl Truth for Postgres {
+    async fn stand(&self, sku: &Sku, within_ms: u64) -> Result<Stand, Error> {
+        let mut connection = self.pool.acquire().await.map_err(told)?;
+        rows::stand(&mut connection, sku, within_ms).await.map_err(plain)
+    }
+
+    async fn made_before(&self, order: &Order) -> Result<Option<Grant>, Error> {
+        let mut connection = self.pool.acquire().await.map_err(told)?;
+        match rows::made(&mut connection, ReservationId::fresh(), order).await.map_err(plain)? {
+            Some(Stop::Made(grant)) => Ok(Some(grant)),
+            Some(stop) => Err(plain(stop)),
+            None => Ok(None),
+        }
     }
 }

@@ -22,6 +22,7 @@ pub use connections::CONNECTIONS;
 
 use connections::Connections;
 
+use crate::answer::gated::{Stand, Truth};
 use crate::audit::Audit;
 use crate::backoff::Pace;
 use crate::inventory::{Error, Grant, Inventory, Item, Reservation};
@@ -212,5 +213,23 @@ impl Inventory for Sqlite {
 
     async fn audit(&self) -> Result<Audit, Error> {
         self.read(rows::audit).await
+    }
+}
+
+impl Truth for Sqlite {
+    async fn stand(&self, sku: &Sku, within_ms: u64) -> Result<Stand, Error> {
+        let sku = sku.clone();
+        self.read(move |snapshot, now_ms| {
+            let (available, next) = rows::stand(snapshot, &sku, now_ms + within_ms)?;
+            let certain_ms = next.map_or(within_ms, |deadline| deadline.saturating_sub(now_ms));
+            Ok(Stand { available, certain_ms })
+        })
+        .await
+    }
+
+    async fn made_before(&self, order: &Order) -> Result<Option<Grant>, Error> {
+        let order = order.clone();
+        let made = self.read(move |snapshot, _| rows::made_before(snapshot, &order)).await?;
+        Ok(made.map(|reservation| Grant { reservation, replayed: true }))
     }
 }

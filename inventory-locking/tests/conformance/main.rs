@@ -11,6 +11,7 @@ use service::Clock;
 use testkit::Suite;
 
 mod bug;
+mod gate;
 mod naive;
 
 use bug::Bug;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         let list = if whole.contains(&name) { promises } else { promises_of_reserving };
         suite.answer(&format!("postgres/{name}"), list, move || PostgresFixture::new(strategy));
     }
+    gate::register(&mut suite);
     // Not a seeded mistake but the real thing: what it sells twice is in a real database.
     let naive = || PostgresFixture::new(postgres::Strategy::Naive);
     suite.wrong("postgres_naive", "concurrent_buyers_never_oversell", promises, naive);

@@ -1,27 +1,58 @@
 //! Batching: one writer, one transaction for everybody who waits.
 //!
-//! The row is locked once, written once and flushed once for a whole batch; each order gets its own
-//! verdict from a pure function ([`crate::batch`]). What limits it is no longer the lock but how
-//! fast rows can be inserted.
-//! Boundary: look up keys, lock the stock in SKU order, judge, insert, update, commit; answers
-//! leave after the commit. Blocks: other writers of the same SKUs for the length of a batch.
+//! The row is locked once, written once and flushed once for a whole batch. What limits it is no
+//! longer the lock but how fast rows can be inserted.
+//! While there is plenty, a batch is one statement that grants everything ([`write_at_once`]). When
+//! somebody may have to be refused, a transaction looks first, and each order gets its own verdict
+//! from a pure function ([`crate::batch`]).
+//! Boundary: that statement; or look up keys, lock the stock in SKU order, judge, insert, update,
+//! commit. Answers leave after the commit. Blocks: other writers of the same SKUs for the length of a batch.
 //! Trade-off: every server has a writer of its own, and they queue for the row lock as single
 //! buyers would; route a SKU to one server, or accept that.
 //! Fails: as a whole, and then the whole batch is tried again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sqlx::PgPool;
 
-use super::stop::{Stop, begin, committed};
+use super::stop::{Stop, begin, code, committed};
 use super::{Shared, rows};
 use crate::backoff::ATTEMPTS_MAX;
 use crate::batch::{Available, judge};
 use crate::inventory::{Error, Grant};
 use crate::order::{Key, Order, ReservationId, Sku};
 use crate::waiting::{Verdict, told, twin};
+
+/// The most SKUs whose stock the writer remembers; beyond it, it forgets all and looks again.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// What the writer believes to be left, from its own last batch. Only a hint: another server, or a
+/// correction, makes it wrong, and then the statement that trusted it undoes itself.
+#[derive(Default)]
+pub(super) struct Left(Mutex<HashMap<Sku, u64>>);
+
+impl Left {
+    /// Whether everything that these orders want is there together.
+    fn is_plenty(&self, orders: &[(ReservationId, Order)]) -> bool {
+        let mut wanted: HashMap<&Sku, u64> = HashMap::new();
+        for line in orders.iter().flat_map(|(_, order)| order.lines.iter()) {
+            *wanted.entry(&line.sku).or_default() += line.quantity;
+        }
+        let left = self.0.lock();
+        wanted.iter().all(|(sku, wanted)| left.get(*sku).is_some_and(|left| left >= wanted))
+    }
+
+    fn note(&self, skus: impl IntoIterator<Item = (Sku, u64)>) {
+        let mut left = self.0.lock();
+        if left.len() >= REMEMBERED_MAX {
+            left.clear();
+        }
+        left.extend(skus);
+    }
+}
 
 /// Pause before a batch that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -59,8 +90,12 @@ async fn settled(
     orders: &[(ReservationId, Order)],
 ) -> Result<Vec<Verdict>, Error> {
     let mut last = None;
-    for _ in 0..ATTEMPTS_MAX {
-        match write(pool, orders).await {
+    for attempt in 0..ATTEMPTS_MAX {
+        let written = match attempt == 0 && shared.left.is_plenty(orders) {
+            true => write_at_once(shared, pool, orders).await,
+            false => write(shared, pool, orders).await,
+        };
+        match written {
             Ok(verdicts) => return Ok(verdicts),
             Err(Stop::Tell(error)) => return Err(error),
             Err(Stop::Short(_)) => {
@@ -71,7 +106,9 @@ async fn settled(
                 shared.note_ambiguous();
                 last = Some(error);
             }
-            Err(Stop::Conflict | Stop::Prepared | Stop::Made(_)) => {}
+            Err(Stop::Broken(error)) => last = Some(error),
+            Err(Stop::Prepared) => continue,
+            Err(Stop::Conflict | Stop::Made(_)) => {}
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -81,7 +118,56 @@ async fn settled(
     ))
 }
 
-async fn write(pool: &PgPool, orders: &[(ReservationId, Order)]) -> Result<Vec<Verdict>, Stop> {
+/// When the time is, which were made, and what is left of which SKU.
+type AtOnce = (i64, Vec<String>, Vec<String>, Vec<i64>);
+
+/// Grants all orders in one statement, repeats excepted.
+///
+/// # Errors
+/// [`Stop::Prepared`] when there is less than was believed, or when somebody has to be looked
+/// into: the batch is then written the long way.
+async fn write_at_once(
+    shared: &Shared,
+    pool: &PgPool,
+    orders: &[(ReservationId, Order)],
+) -> Result<Vec<Verdict>, Stop> {
+    let all: Vec<&(ReservationId, Order)> = orders.iter().collect();
+    let columns = Columns::of(&all);
+    let written: Result<AtOnce, _> = columns.bound(include_str!("sql/batch.sql"), pool).await;
+    let (granted_at_ms, made, skus, left) = match written {
+        Ok(written) => written,
+        Err(error) => match code(&error).as_deref() {
+            Some("IV001") => return Err(Stop::Prepared),
+            Some(_) => return Err(Stop::from(error)),
+            // The commit is part of the statement.
+            None => return Err(Stop::Ambiguous(error)),
+        },
+    };
+    let left = skus.iter().zip(left).map(|(sku, left)| (Sku::stored(sku), left as u64));
+    shared.left.note(left);
+    let made: HashSet<&str> = made.iter().map(String::as_str).collect();
+    let mut verdicts = Vec::with_capacity(orders.len());
+    for ((id, order), name) in orders.iter().zip(&columns.ids) {
+        verdicts.push(match made.contains(name.as_str()) {
+            true => {
+                let reservation = rows::fresh(*id, order, granted_at_ms);
+                Ok(Grant { reservation, replayed: false })
+            }
+            false => match rows::made(&mut *pool.acquire().await?, *id, order).await? {
+                Some(Stop::Made(grant)) => Ok(grant),
+                Some(Stop::Tell(error)) => Err(error),
+                _ => return Err(Stop::Prepared),
+            },
+        });
+    }
+    Ok(verdicts)
+}
+
+async fn write(
+    shared: &Shared,
+    pool: &PgPool,
+    orders: &[(ReservationId, Order)],
+) -> Result<Vec<Verdict>, Stop> {
     let mut tx = begin(pool).await?;
     let mut verdicts = made_before(&mut tx, orders).await?;
     let fresh: Vec<usize> = (0..orders.len()).filter(|&at| verdicts[at].is_none()).collect();
@@ -100,6 +186,7 @@ async fn write(pool: &PgPool, orders: &[(ReservationId, Order)]) -> Result<Vec<V
             .collect();
         let granted_at_ms = insert(&mut tx, &granted).await?;
         update(&mut tx, &before, &after).await?;
+        shared.left.note(after.into_iter().filter_map(|(sku, left)| Some((sku, left?))));
         for (at, verdict) in fresh.into_iter().zip(judged) {
             let (id, order) = &orders[at];
             verdicts[at] = Some(verdict.map(|()| Grant {
@@ -172,37 +259,72 @@ async fn overdue(tx: &mut sqlx::PgConnection, skus: &Available) -> Result<bool, 
     Ok(sqlx::query_as::<_, (bool,)>(sql).bind(skus).fetch_one(tx).await?.0)
 }
 
+/// Orders as the columns of two tables.
+struct Columns<'a> {
+    ids: Vec<String>,
+    keys: Vec<Option<&'a str>>,
+    ttls: Vec<i64>,
+    owners: Vec<String>,
+    skus: Vec<&'a str>,
+    quantities: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(orders: &[&'a (ReservationId, Order)]) -> Self {
+        let ids: Vec<String> = orders.iter().map(|(id, _)| id.to_string()).collect();
+        let keys = orders.iter().map(|(_, order)| order.key.as_ref().map(Key::as_str)).collect();
+        let ttls = orders.iter().map(|(_, order)| order.ttl_ms as i64).collect();
+        let (mut owners, mut skus, mut quantities) = (Vec::new(), Vec::new(), Vec::new());
+        for ((_, order), id) in orders.iter().zip(&ids) {
+            for line in order.lines.iter() {
+                owners.push(id.clone());
+                skus.push(line.sku.as_str());
+                quantities.push(line.quantity as i64);
+            }
+        }
+        Self { ids, keys, ttls, owners, skus, quantities }
+    }
+
+    /// Runs a statement that takes them as `$1` to `$6` and returns one row.
+    async fn bound<'e, T>(
+        &self,
+        sql: &'static str,
+        on: impl sqlx::PgExecutor<'e>,
+    ) -> Result<T, sqlx::Error>
+    where
+        T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+    {
+        sqlx::query_as(sql)
+            .bind(&self.ids)
+            .bind(&self.keys)
+            .bind(&self.ttls)
+            .bind(&self.owners)
+            .bind(&self.skus)
+            .bind(&self.quantities)
+            .fetch_one(on)
+            .await
+    }
+}
+
+// A key that another server uses at this moment is an error here (23505): the batch is written
+// again, and finds it.
+const INSERT: &str = "WITH clock AS MATERIALIZED (SELECT inventory_now_ms() AS now_ms), made AS (
+        INSERT INTO reservations (id, state, key, ttl_ms, granted_at_ms, expires_at_ms)
+        SELECT id::uuid, 0, key, ttl_ms, now_ms, now_ms + ttl_ms
+        FROM unnest($1::text[], $2::text[], $3::bigint[]) AS made (id, key, ttl_ms), clock
+    ), lines AS (
+        INSERT INTO reservation_lines (reservation_id, sku, slot, quantity)
+        SELECT id::uuid, sku, 0, quantity
+        FROM unnest($4::text[], $5::text[], $6::bigint[]) AS line (id, sku, quantity)
+    )
+    SELECT now_ms FROM clock";
+
 /// Writes all reservations; when they were granted.
 async fn insert(
     tx: &mut sqlx::PgConnection,
     granted: &[&(ReservationId, Order)],
 ) -> Result<i64, Stop> {
-    let ids: Vec<String> = granted.iter().map(|(id, _)| id.to_string()).collect();
-    let keys: Vec<Option<&str>> =
-        granted.iter().map(|(_, order)| order.key.as_ref().map(Key::as_str)).collect();
-    let ttls: Vec<i64> = granted.iter().map(|(_, order)| order.ttl_ms as i64).collect();
-    let (mut owners, mut skus, mut quantities) = (Vec::new(), Vec::new(), Vec::new());
-    for ((_, order), id) in granted.iter().zip(&ids) {
-        for line in order.lines.iter() {
-            owners.push(id.clone());
-            skus.push(line.sku.as_str());
-            quantities.push(line.quantity as i64);
-        }
-    }
-    // A key that another server uses at this moment is an error here (23505): the batch is
-    // written again, and finds it.
-    let sql = "WITH clock AS MATERIALIZED (SELECT inventory_now_ms() AS now_ms), made AS (
-            INSERT INTO reservations (id, state, key, ttl_ms, granted_at_ms, expires_at_ms)
-            SELECT id::uuid, 0, key, ttl_ms, now_ms, now_ms + ttl_ms
-            FROM unnest($1::text[], $2::text[], $3::bigint[]) AS made (id, key, ttl_ms), clock
-        ), lines AS (
-            INSERT INTO reservation_lines (reservation_id, sku, slot, quantity)
-            SELECT id::uuid, sku, 0, quantity
-            FROM unnest($4::text[], $5::text[], $6::bigint[]) AS line (id, sku, quantity)
-        )
-        SELECT now_ms FROM clock";
-    let insert = sqlx::query_as(sql).bind(&ids).bind(keys).bind(ttls);
-    let (now_ms,): (i64,) = insert.bind(owners).bind(skus).bind(quantities).fetch_one(tx).await?;
+    let (now_ms,): (i64,) = Columns::of(granted).bound(INSERT, tx).await?;
     Ok(now_ms)
 }
 

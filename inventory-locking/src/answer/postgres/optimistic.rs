@@ -1,8 +1,10 @@
 //! Optimistic: look without a lock, write only if the version is still the same.
 //!
-//! Boundary: the read is outside the transaction, the retry loop is outside both (in the parent
-//! module), and each attempt is a fresh read: at REPEATABLE READ a re-read inside the same
-//! transaction would see the same old row for ever.
+//! Boundary: insert, read, decide, versioned update, commit. The retry loop is outside the
+//! transaction (in the parent module): each attempt is a fresh transaction and a fresh read. At
+//! REPEATABLE READ a re-read inside the same transaction would see the same old row for ever.
+//! The read comes after the insert although it needs no lock and could be anywhere before the
+//! update: what happens between read and update is the time in which somebody else can win.
 //! Blocks: less than its name says. The versioned UPDATE waits for the row lock of whoever writes
 //! the same row, and only then finds that the version has moved: every lost attempt has waited in
 //! the queue for nothing. So losers must stay away for as long as the queue is long
@@ -18,15 +20,15 @@ use super::stop::{Attempt, Stop, begin, commit};
 use crate::order::{Order, ReservationId};
 
 pub(super) async fn attempt(pool: &PgPool, id: ReservationId, order: &Order) -> Attempt {
+    let mut tx = begin(pool).await?;
+    let reservation = rows::insert(&mut tx, id, order, true).await?;
     let sql = "SELECT sku, available, held, version FROM stock WHERE sku = ANY ($1) AND slot = 0";
     let (skus, _) = rows::cart(order);
-    let read: Vec<(String, i64, i64, i64)> = sqlx::query_as(sql).bind(skus).fetch_all(pool).await?;
+    let read: Vec<(String, i64, i64, i64)> =
+        sqlx::query_as(sql).bind(skus).fetch_all(&mut *tx).await?;
     let read: HashMap<&str, (i64, i64, i64)> =
         read.iter().map(|row| (row.0.as_str(), (row.1, row.2, row.3))).collect();
     rows::check(order, |sku| read.get(sku.as_str()).map(|row| row.0 as u64))?;
-
-    let mut tx = begin(pool).await?;
-    let reservation = rows::insert(&mut tx, id, order, true).await?;
     for line in order.lines.iter() {
         let (available, held, version) = read[line.sku.as_str()];
         let sql = "UPDATE stock SET available = $3, held = $4, version = version + 1

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::stop::Stop;
+use crate::answer::gated::Stand;
 use crate::audit::{Audit, Totals, judge};
 use crate::inventory::{Error, Item, Reservation, State};
 use crate::lifecycle::{Action, Step, as_seen, decide, stepped};
@@ -191,6 +192,24 @@ pub(super) async fn item(connection: &mut PgConnection, sku: &Sku) -> Result<(It
         [row.1, row.2, row.3, row.4, row.5].map(|number| number as u64);
     let item = Item { sku: sku.clone(), on_hand: available + held, available, held, sold, version };
     Ok((item, overdue))
+}
+
+/// What is available of a SKU, and for how long nothing of it comes back by itself.
+pub(super) async fn stand(
+    connection: &mut PgConnection,
+    sku: &Sku,
+    within_ms: u64,
+) -> Result<Stand, Stop> {
+    let row: (i64, i64, i64, Option<i64>) = sqlx::query_as(include_str!("sql/stand.sql"))
+        .bind(sku.as_str())
+        .bind(within_ms as i64)
+        .fetch_one(connection)
+        .await?;
+    if row.0 == 0 {
+        return Err(Error::UnknownSku(sku.clone()).into());
+    }
+    let certain_ms = row.3.map_or(within_ms, |deadline| (deadline - row.2).max(0) as u64);
+    Ok(Stand { available: row.1 as u64, certain_ms })
 }
 
 /// Why a line could not be taken: unknown, sold out, or not true any more.

@@ -8,11 +8,11 @@
 use sqlx::PgPool;
 
 use super::rows;
-use super::stop::{Attempt, commit};
+use super::stop::{Attempt, begin_with, commit};
 use crate::order::{Order, ReservationId};
 
 pub(super) async fn attempt(pool: &PgPool, id: ReservationId, order: &Order) -> Attempt {
-    let mut tx = pool.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?;
+    let mut tx = begin_with(pool, "BEGIN ISOLATION LEVEL SERIALIZABLE").await?;
     let reservation = rows::insert(&mut tx, id, order, true).await?;
     let sql = "SELECT sku, available FROM stock WHERE sku = ANY ($1) AND slot = 0";
     let (skus, _) = rows::cart(order);

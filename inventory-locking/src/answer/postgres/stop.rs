@@ -6,6 +6,7 @@
 //! | 40001, 40P01 | the database chose another one | the same |
 //! | 55P03 (NOWAIT, lock_timeout) | the row is taken | the same |
 //! | 23514 (CHECK) | the check was out of date | the same |
+//! | the connection broke before BEGIN | it had been dead | the same, at once |
 //! | the connection broke before COMMIT | nothing was done | tell |
 //! | the connection broke during COMMIT | nobody knows | look it up, never guess |
 
@@ -29,6 +30,8 @@ pub(super) enum Stop {
     Short(Error),
     /// Another attempt would not help.
     Tell(Error),
+    /// The connection was dead before anything was done with it.
+    Broken(sqlx::Error),
     /// The connection broke during COMMIT.
     Ambiguous(sqlx::Error),
 }
@@ -67,7 +70,17 @@ pub(super) fn told(error: sqlx::Error) -> Error {
 }
 
 pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Stop> {
-    pool.begin().await.map_err(Stop::from)
+    begin_with(pool, "BEGIN").await
+}
+
+pub(super) async fn begin_with(
+    pool: &PgPool,
+    begin: &'static str,
+) -> Result<Transaction<'static, Postgres>, Stop> {
+    pool.begin_with(begin).await.map_err(|error| match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) => Stop::Broken(error),
+        error => Stop::from(error),
+    })
 }
 
 /// The only place where a reservation is committed: an error that is not the database's own leaves

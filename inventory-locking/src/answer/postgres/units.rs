@@ -4,21 +4,26 @@
 //! are flushed together. Only [`POOL`] units are laid out in rows at a time; the rest is a number
 //! in slot 0, from which rows are filled when a buyer finds too few, and rows whose unit was sold
 //! are used again.
-//! Boundary: insert, claim, commit; filling is a transaction of its own, under the lock of slot 0.
+//! Boundary: one statement for a cart of one line, else insert, claim, commit; filling is a
+//! transaction of its own, under the lock of slot 0, and one buyer of a server does it for all.
 //! Blocks: nobody while claiming. "Sold out" is said under the locks of all rows, so it is never
 //! false. Fails: an attempt that finds too few free rows fills them and tries again.
 
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::Mutex;
 
 use super::rows;
-use super::stop::{Attempt, Stop, begin, commit, committed};
-use crate::inventory::Error;
-use crate::order::{Line, Order, ReservationId};
+use super::stop::{Attempt, Stop, begin, code, commit, committed};
+use crate::inventory::{Error, Grant};
+use crate::order::{Key, Line, Order, ReservationId};
 use crate::slots::Slot;
 
-/// Units laid out in rows at a time. More are filled oftener than needed when a sale ends, fewer
-/// make every few hundred buyers wait for a filling.
-pub const POOL: u64 = 512;
+/// Units laid out in rows at a time. More are filled for nothing when a sale ends, fewer make
+/// everybody wait more often for a filling.
+pub const POOL: u64 = 2_048;
 
 /// The most units of one line that are claimed row by row; more are taken from slot 0 at once.
 pub const CLAIM_MAX: u64 = 16;
@@ -59,19 +64,108 @@ const TAKE_BULK: &str = "UPDATE stock
     SET available = available - $2, held = held + $2, version = version + 1
     WHERE sku = $1 AND slot = 0 AND available >= $2";
 
-pub(super) async fn attempt(pool: &PgPool, id: ReservationId, order: &Order) -> Attempt {
+/// SKUs that share a turn also share the wait for it: unlikely, and only slower.
+const TURNS: usize = 256;
+
+/// Who of this server fills, for each SKU, and how often it has been done.
+pub(super) struct Filling {
+    turns: Vec<(Mutex<()>, AtomicU64)>,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl Default for Filling {
+    fn default() -> Self {
+        let turns = (0..TURNS).map(|_| Default::default()).collect();
+        Self { turns, hasher: foldhash::fast::RandomState::default() }
+    }
+}
+
+pub(super) async fn attempt(
+    pool: &PgPool,
+    filling: &Filling,
+    id: ReservationId,
+    order: &Order,
+) -> Attempt {
+    let turn_of = |line: &Line| filling.hasher.hash_one(line.sku.as_str()) as usize % TURNS;
+    let filled = |line: &Line| filling.turns[turn_of(line)].1.load(Ordering::Acquire);
+    let before: Vec<u64> = order.lines.iter().map(filled).collect();
+    let short = match claimed(pool, id, order).await? {
+        Ok(grant) => return Ok(grant),
+        Err(short) => short,
+    };
+    // Everybody finds the rows empty at the same moment, and one of them can fill them: to queue
+    // for the lock of slot 0 only to find them full would take as many turns as there are buyers.
+    let line = &order.lines[short];
+    let (turn, count) = &filling.turns[turn_of(line)];
+    let _turn = turn.lock().await;
+    if count.load(Ordering::Acquire) != before[short] {
+        return Err(Stop::Prepared);
+    }
+    let laid_out = lay_out(pool, line).await?;
+    if matches!(laid_out, Stop::Prepared) {
+        count.fetch_add(1, Ordering::Release);
+    }
+    Err(laid_out)
+}
+
+/// The reservation, or which line found too few free rows.
+async fn claimed(
+    pool: &PgPool,
+    id: ReservationId,
+    order: &Order,
+) -> Result<Result<Grant, usize>, Stop> {
+    match &order.lines[..] {
+        [line] if line.quantity <= CLAIM_MAX => claimed_at_once(pool, id, order, line).await,
+        _ => claimed_in_steps(pool, id, order).await,
+    }
+}
+
+async fn claimed_at_once(
+    pool: &PgPool,
+    id: ReservationId,
+    order: &Order,
+    line: &Line,
+) -> Result<Result<Grant, usize>, Stop> {
+    let mut connection = pool.acquire().await?;
+    let granted: Result<Option<(i64,)>, _> = sqlx::query_as(include_str!("sql/unit.sql"))
+        .bind(id.to_string())
+        .bind(order.key.as_ref().map(Key::as_str))
+        .bind(order.ttl_ms as i64)
+        .bind(line.sku.as_str())
+        .bind(line.quantity as i64)
+        .fetch_optional(&mut *connection)
+        .await;
+    match granted {
+        Ok(Some((granted_at_ms,))) => {
+            let reservation = rows::fresh(id, order, granted_at_ms);
+            Ok(Ok(Grant { reservation, replayed: false }))
+        }
+        Ok(None) => Err(rows::made(&mut connection, id, order).await?.unwrap_or(Stop::Conflict)),
+        Err(error) => match code(&error).as_deref() {
+            Some("IV001") => Ok(Err(0)),
+            Some(_) => Err(Stop::from(error)),
+            None => Err(Stop::Ambiguous(error)), // the commit is part of the statement
+        },
+    }
+}
+
+async fn claimed_in_steps(
+    pool: &PgPool,
+    id: ReservationId,
+    order: &Order,
+) -> Result<Result<Grant, usize>, Stop> {
     let mut tx = begin(pool).await?;
     let reservation = rows::insert(&mut tx, id, order, false).await?;
-    for line in order.lines.iter() {
+    for (at, line) in order.lines.iter().enumerate() {
         let Some(parts) = claim(&mut tx, line).await? else {
             // What was claimed is free again before the others are locked: to hold some rows and
             // wait for the rest is how deadlocks are made.
             tx.rollback().await?;
-            return Err(lay_out(pool, line).await?);
+            return Ok(Err(at));
         };
         rows::insert_lines(&mut tx, id, &line.sku, &parts).await?;
     }
-    commit(tx, reservation).await
+    commit(tx, reservation).await.map(Ok)
 }
 
 /// The rows of as many units as the line wants, or `None` if too few are free.

@@ -31,18 +31,18 @@ pub(super) async fn reserve(
     let id = ReservationId::fresh();
     let order = Arc::new(order);
     let hot = order.lines[0].sku.clone();
-    pace.first();
+    let turn = pace.enter(hot.as_str());
     for _ in 0..ATTEMPTS_MAX {
-        tokio::time::sleep(pace.before(hot.as_str())).await;
+        turn.pause().await;
         let begun = Instant::now();
         let (order, clock) = (Arc::clone(&order), clock.clone());
         let attempt = connections.with(move |connection| attempt(connection, id, &order, &clock));
         match attempt.await? {
             Some(grant) => {
-                pace.won(hot.as_str());
+                turn.won();
                 return Ok(grant);
             }
-            None if pace.lost(hot.as_str(), begun) => {}
+            None if turn.lost(begun) => {}
             None => break,
         }
     }

@@ -276,3 +276,19 @@ pub(super) fn overdue(tx: &Connection, now_ms: u64) -> Result<u64, Error> {
     let sql = "SELECT count(*) FROM reservations WHERE state = 0 AND expires_at_ms <= ?1";
     Ok(tx.prepare_cached(sql)?.query_row([signed(now_ms)], |row| unsigned(row, 0))?)
 }
+
+/// What is available of a SKU, and the deadline of its next hold to run out, if that is before
+/// `until_ms`.
+pub(super) fn stand(
+    tx: &Connection,
+    sku: &Sku,
+    until_ms: u64,
+) -> Result<(u64, Option<u64>), Error> {
+    let sql = "SELECT min(expires_at_ms) FROM reservations
+               JOIN reservation_lines ON reservation_id = id
+               WHERE state = 0 AND expires_at_ms < ?2 AND sku = ?1";
+    let next: Option<i64> = tx
+        .prepare_cached(sql)?
+        .query_row(params![sku.as_str(), signed(until_ms)], |row| row.get(0))?;
+    Ok((known(tx, sku)?.available, next.map(|deadline| deadline as u64)))
+}

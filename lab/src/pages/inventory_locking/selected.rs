@@ -93,7 +93,8 @@ impl Selected {
         let now = self.now();
         let attempts = match &now {
             Any::Postgres(postgres) => Some(postgres.attempts()),
-            Any::Memory(_) | Any::Sqlite(_) => None,
+            Any::GatedPostgres(gated) => Some(gated.truth().attempts()),
+            Any::Memory(_) | Any::Sqlite(_) | Any::GatedSqlite(_) => None,
         };
         match now.audit().await {
             Ok(audit) => json!({ "stock": stock, "audit": audit, "attempts": attempts }),
