@@ -1,5 +1,6 @@
 //! An interviewer's follow-up questions about the chat service.
 
+mod broker_as_inbox;
 mod large_group;
 mod offline_for_a_week;
 mod server_dies;
@@ -32,6 +33,7 @@ pub(super) fn questions() -> Vec<Question> {
         two_devices::question(),
         large_group::question(),
         slow_phone::question(),
+        broker_as_inbox::question(),
     ]
 }
 
