@@ -397,6 +397,11 @@ async fn goodbye(socket: &mut WebSocket, code: CloseCode) {
         if socket.send(WsMessage::Close(Some(frame))).await.is_ok() {
             // Until the client answers: closing at once could throw away what it has not read.
             while let Some(Ok(_)) = socket.next().await {}
+            // Trap: the rest of a frame that is too large is unread and stays so. A socket that is
+            // closed with unread bytes is reset, and the reset takes the close frame with it.
+            if code == CloseCode::TooLarge {
+                tokio::time::sleep(GOODBYE_TIME_MAX).await;
+            }
         }
     };
     drop(tokio::time::timeout(GOODBYE_TIME_MAX, closing).await);

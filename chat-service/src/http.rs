@@ -25,9 +25,9 @@ use crate::protocol::FRAME_BYTES_MAX;
 use crate::token::{Claims, TOKEN_MS};
 
 use bodies::{
-    ConversationBody, DevicesBody, DirectRequest, GroupRequest, HistoryQuery, ListQuery,
-    LoginRequest, MembersBody, MembersRequest, MessagesBody, RegisterRequest, SummariesBody,
-    TokenBody, UserBody,
+    BadBody, BadParameter, ConversationBody, DevicesBody, DirectRequest, GroupRequest,
+    HistoryQuery, ListQuery, LoginRequest, MembersBody, MembersRequest, MessagesBody, NoToken,
+    NotYours, RegisterRequest, SummariesBody, TokenBody, UserBody,
 };
 
 /// What a socket may gather before a write must succeed. Only a frame that does not fit at all is
@@ -121,11 +121,9 @@ fn unauthorised(detail: impl Into<String>) -> Problem {
 /// Create an account.
 #[utoipa::path(post, path = "/v1/register", request_body = RegisterRequest, responses(
     (status = 201, description = "Created", body = UserBody),
-    (status = 400, description = "The body is not JSON", body = Problem),
     (status = 409, description = "The name is taken", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
     (status = 503, description = "Too many at once", body = Problem),
+    BadBody,
 ))]
 async fn register<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,
@@ -140,12 +138,10 @@ async fn register<S: Store, B: Bus>(
 /// Get a token for a device of yours; the device is added when it is new.
 #[utoipa::path(post, path = "/v1/login", request_body = LoginRequest, responses(
     (status = 200, description = "A token", body = TokenBody),
-    (status = 400, description = "The body is not JSON", body = Problem),
     (status = 401, description = "No such user with this password", body = Problem),
     (status = 409, description = "Too many devices; remove one", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
     (status = 503, description = "Too many at once", body = Problem),
+    BadBody,
 ))]
 async fn login<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,
@@ -170,8 +166,7 @@ async fn login<S: Store, B: Bus>(
 /// Your conversations, with what is unread.
 #[utoipa::path(get, path = "/v1/conversations", params(ListQuery), responses(
     (status = 200, description = "A page, ordered by id", body = SummariesBody),
-    (status = 400, description = "A parameter is wrong", body = Problem),
-    (status = 401, description = "No valid token", body = Problem),
+    NoToken, BadParameter,
 ))]
 async fn list_conversations<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,
@@ -188,12 +183,9 @@ async fn list_conversations<S: Store, B: Bus>(
 #[utoipa::path(post, path = "/v1/conversations", request_body = DirectRequest, responses(
     (status = 200, description = "It was there", body = ConversationBody),
     (status = 201, description = "Created", body = ConversationBody),
-    (status = 400, description = "The body is not JSON", body = Problem),
-    (status = 401, description = "No valid token", body = Problem),
     (status = 404, description = "No such user", body = Problem),
     (status = 409, description = "One of you is in too many conversations", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
+    BadBody, NoToken,
 ))]
 async fn open_direct<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,
@@ -209,12 +201,9 @@ async fn open_direct<S: Store, B: Bus>(
     params(("conversation" = String, Path, format = "uuid")), responses(
     (status = 200, description = "It was there", body = ConversationBody),
     (status = 201, description = "Created", body = ConversationBody),
-    (status = 400, description = "The body is not JSON, or the id no UUID", body = Problem),
-    (status = 401, description = "No valid token", body = Problem),
     (status = 404, description = "A member does not exist", body = Problem),
     (status = 409, description = "The id is another's, or somebody is in too many", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
+    BadBody, NoToken,
 ))]
 async fn create_group<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,
@@ -245,9 +234,7 @@ fn created(changed: Changed) -> Response {
 #[utoipa::path(get, path = "/v1/conversations/{conversation}/messages", params(
     ("conversation" = String, Path, format = "uuid"), HistoryQuery), responses(
     (status = 200, description = "A page", body = MessagesBody),
-    (status = 400, description = "A parameter is wrong", body = Problem),
-    (status = 401, description = "No valid token", body = Problem),
-    (status = 404, description = "No such conversation of yours", body = Problem),
+    NoToken, NotYours, BadParameter,
 ))]
 async fn list_messages<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,
@@ -269,9 +256,7 @@ async fn list_messages<S: Store, B: Bus>(
 #[utoipa::path(get, path = "/v1/conversations/{conversation}/members",
     params(("conversation" = String, Path, format = "uuid")), responses(
     (status = 200, description = "The members", body = MembersBody),
-    (status = 400, description = "The id is no UUID", body = Problem),
-    (status = 401, description = "No valid token", body = Problem),
-    (status = 404, description = "No such conversation of yours", body = Problem),
+    NoToken, NotYours, BadParameter,
 ))]
 async fn list_members<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,
@@ -287,13 +272,10 @@ async fn list_members<S: Store, B: Bus>(
     request_body = MembersRequest,
     params(("conversation" = String, Path, format = "uuid")), responses(
     (status = 200, description = "They are members", body = ConversationBody),
-    (status = 400, description = "The body is not JSON, or the id no UUID", body = Problem),
-    (status = 401, description = "No valid token", body = Problem),
     (status = 403, description = "You do not administer it", body = Problem),
     (status = 404, description = "No such conversation of yours, or no such user", body = Problem),
     (status = 409, description = "Too many members, or somebody is in too many", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
+    BadBody, NoToken,
 ))]
 async fn add_members<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,
@@ -312,10 +294,9 @@ async fn add_members<S: Store, B: Bus>(
 #[utoipa::path(delete, path = "/v1/conversations/{conversation}/members/{user}", params(
     ("conversation" = String, Path, format = "uuid"), ("user" = String, Path)), responses(
     (status = 204, description = "Removed"),
-    (status = 400, description = "A parameter is wrong", body = Problem),
-    (status = 401, description = "No valid token", body = Problem),
     (status = 403, description = "You do not administer it", body = Problem),
     (status = 404, description = "No such conversation of yours, or no such member", body = Problem),
+    NoToken, BadParameter,
 ))]
 async fn remove_member<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,
@@ -331,7 +312,7 @@ async fn remove_member<S: Store, B: Bus>(
 /// Your devices.
 #[utoipa::path(get, path = "/v1/devices", responses(
     (status = 200, description = "The devices", body = DevicesBody),
-    (status = 401, description = "No valid token", body = Problem),
+    NoToken,
 ))]
 async fn list_devices<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,
@@ -344,8 +325,8 @@ async fn list_devices<S: Store, B: Bus>(
 #[utoipa::path(delete, path = "/v1/devices/{device}", params(("device" = String, Path)), responses(
     (status = 204, description = "Removed"),
     (status = 400, description = "Not a device name", body = Problem),
-    (status = 401, description = "No valid token", body = Problem),
     (status = 404, description = "No such device", body = Problem),
+    NoToken,
 ))]
 async fn remove_device<S: Store, B: Bus>(
     State(node): State<Node<S, B>>,

@@ -1,6 +1,7 @@
 //! The chat service: settings, store, bus, serve. And two ways to look at it: the demonstration
 //! (`demo`) and a terminal client (`chat`).
 
+mod crowd;
 mod demo;
 mod terminal;
 
@@ -28,6 +29,8 @@ enum Command {
     Serve(Settings),
     /// Alice writes while Bob is offline, the server is killed, Bob comes back
     Demo,
+    /// Thousands of idle connections to a server of their own: what one costs
+    Crowd(crowd::Settings),
     /// Chat in the terminal
     Chat(terminal::Settings),
 }
@@ -68,6 +71,7 @@ async fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Serve(settings) => serve(settings).await,
         Command::Demo => demo::run().await,
+        Command::Crowd(settings) => crowd::run(settings).await,
         Command::Chat(settings) => terminal::run(settings).await,
     }
 }

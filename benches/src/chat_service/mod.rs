@@ -1,10 +1,12 @@
 //! Questions about the chat service, and its answers compared.
 
+mod compare;
 mod questions;
 
 use crate::System;
 
 /// The registry entry of the chat service.
 pub fn system() -> System {
-    System { name: "chat-service", questions: questions::questions(), comparison: None }
+    let comparison = Some(compare::comparison());
+    System { name: "chat-service", questions: questions::questions(), comparison }
 }

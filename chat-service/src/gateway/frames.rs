@@ -204,7 +204,7 @@ impl<S: Store, B: Bus> Connection<S, B> {
 }
 
 /// A broken socket, or a frame that is too large for it.
-fn broken(error: axum::Error) -> End {
+pub(super) fn broken(error: axum::Error) -> End {
     let inner = error.into_inner();
     match inner.to_string().contains("too long") || inner.to_string().contains("too big") {
         true => End::Close(CloseCode::TooLarge),

@@ -9,6 +9,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::frames::broken;
 use super::{Connection, End, goodbye};
 use crate::bus::{Bus, Event};
 use crate::chat::{Error, SUMMARIES_MAX, Store};
@@ -70,7 +71,8 @@ async fn hello<S: Store, B: Bus>(node: &Node<S, B>, socket: &mut WebSocket) -> R
             Some(Ok(WsMessage::Text(text))) => break text,
             Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_))) => {}
             Some(Ok(WsMessage::Binary(_))) => return Err(End::Close(CloseCode::BadHello)),
-            Some(Ok(WsMessage::Close(_)) | Err(_)) | None => return Err(End::Gone),
+            Some(Err(error)) => return Err(broken(error)),
+            Some(Ok(WsMessage::Close(_))) | None => return Err(End::Gone),
         }
     };
     let Ok(ClientFrame::Hello { token, epoch, cursors, resume, credit }) = parse(&text) else {

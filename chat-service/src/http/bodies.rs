@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use service::Problem;
 use service::problem::Place;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use crate::chat::{Changed, Device, MEMBERS_PER_REQUEST_MAX, Message, Receipt, Summary};
 use crate::ids::{Seq, UserId};
@@ -185,3 +185,56 @@ pub(super) fn users(names: &[String]) -> Result<Vec<UserId>, Problem> {
     };
     names.iter().enumerate().map(user).collect()
 }
+
+// What many routes may answer alike, for the documentation; the answers themselves come from the
+// extractors and from the store's errors.
+
+/// A body that cannot be used.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "documentation only")]
+pub(super) enum BadBody {
+    #[response(
+        status = 400,
+        description = "The body is not JSON, or the id no UUID",
+        content_type = "application/problem+json"
+    )]
+    Malformed(Problem),
+    #[response(
+        status = 415,
+        description = "The body is not JSON by its content type",
+        content_type = "application/problem+json"
+    )]
+    NotJson(Problem),
+    #[response(
+        status = 422,
+        description = "A field is wrong; errors[] names it",
+        content_type = "application/problem+json"
+    )]
+    Field(Problem),
+}
+
+/// A parameter that cannot be used.
+#[derive(IntoResponses)]
+#[response(
+    status = 400,
+    description = "A parameter is wrong; errors[] names it",
+    content_type = "application/problem+json"
+)]
+#[allow(dead_code, reason = "documentation only")]
+pub(super) struct BadParameter(Problem);
+
+/// A caller who is nobody.
+#[derive(IntoResponses)]
+#[response(status = 401, description = "No valid token", content_type = "application/problem+json")]
+#[allow(dead_code, reason = "documentation only")]
+pub(super) struct NoToken(Problem);
+
+/// A conversation the caller is not in, whether it exists or not.
+#[derive(IntoResponses)]
+#[response(
+    status = 404,
+    description = "No such conversation of yours",
+    content_type = "application/problem+json"
+)]
+#[allow(dead_code, reason = "documentation only")]
+pub(super) struct NotYours(Problem);

@@ -58,7 +58,7 @@ async fn a_hello_that_is_none_is_closed_for_good() {
         (hello("junk"), 4401),
         (hello(&foreign.token), 4401),
         (hello(&alice.token) + " ", 0),
-        ("x".repeat(FRAME_BYTES_MAX + 1), 0),
+        ("x".repeat(FRAME_BYTES_MAX + 1), 4413),
     ] {
         let mut socket = Socket::connect_silently(&server.base).await.unwrap();
         socket.send_text(&text).await.unwrap();
@@ -121,6 +121,19 @@ async fn a_wrong_frame_is_answered_by_field_and_the_connection_goes_on() {
         drop(socket.send_text("{").await);
     }
     assert_eq!(code(&end(&mut socket).await), 4429);
+}
+
+/// The close frame arrives, although most of what was sent was never read.
+#[tokio::test]
+async fn a_frame_that_is_too_large_is_closed_with_its_code_not_reset() {
+    let server = Server::memory().await;
+    for bytes in [FRAME_BYTES_MAX + 1, 8 * FRAME_BYTES_MAX] {
+        let (_alice, _bob, _conversation, mut socket) = written(&server, 1).await;
+        socket.send_text(&"x".repeat(bytes)).await.unwrap();
+        let ended = end(&mut socket).await;
+        assert_eq!(code(&ended), 4413, "{bytes}: {ended}");
+        assert!(!ended.may_reconnect());
+    }
 }
 
 #[tokio::test]

@@ -218,7 +218,8 @@ fn note(message: &Value, complaints: &mut Vec<String>, requested: &mut Vec<Strin
         }
         "Network.requestWillBeSent" | "Network.webSocketCreated" => {
             let url = parameters["request"]["url"].as_str().or(parameters["url"].as_str());
-            requested.push(url.unwrap_or_default().to_owned());
+            // A WebSocket asks the same server as a request does.
+            requested.push(url.unwrap_or_default().replacen("ws://", "http://", 1));
         }
         _ => {}
     }

@@ -5,6 +5,7 @@ mod stopping;
 mod strangers;
 mod traffic;
 mod browser;
+mod chat;
 mod pages;
 mod grading;
 mod access;

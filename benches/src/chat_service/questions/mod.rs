@@ -1,5 +1,6 @@
 //! An interviewer's follow-up questions about the chat service.
 
+mod broker_as_inbox;
 mod large_group;
 mod offline_for_a_week;
 mod server_dies;
@@ -32,6 +33,7 @@ pub(super) fn questions() -> Vec<Question> {
         two_devices::question(),
         large_group::question(),
         slow_phone::question(),
+        broker_as_inbox::question(),
     ]
 }
 
@@ -40,8 +42,8 @@ const PASSWORD: &str = "correct horse battery";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server in this process, on a free port.
-struct Server {
-    base: String,
+pub(super) struct Server {
+    pub(super) base: String,
     shutdown: Shutdown,
 }
 
@@ -50,7 +52,7 @@ impl Server {
         Self::start_with(store, bus, NodeSettings::default(), Clock::system()).await
     }
 
-    async fn alone<S: Store>(store: Arc<S>) -> anyhow::Result<Self> {
+    pub(super) async fn alone<S: Store>(store: Arc<S>) -> anyhow::Result<Self> {
         Self::start(store, Arc::new(Local::default())).await
     }
 
@@ -78,7 +80,7 @@ impl Server {
         Ok(Self { base, shutdown })
     }
 
-    fn api(&self) -> Api {
+    pub(super) fn api(&self) -> Api {
         Api::new(&self.base)
     }
 }
@@ -89,12 +91,16 @@ impl Drop for Server {
     }
 }
 
-async fn enter(api: &Api, user: &str, device: &str) -> anyhow::Result<String> {
+pub(super) async fn enter(api: &Api, user: &str, device: &str) -> anyhow::Result<String> {
     Ok(api.enter(user, PASSWORD, device).await?)
 }
 
 /// Connects a device and takes in everything up to and including `welcome`.
-async fn connect(base: &str, device: &mut Device, resume: Resume) -> anyhow::Result<Socket> {
+pub(super) async fn connect(
+    base: &str,
+    device: &mut Device,
+    resume: Resume,
+) -> anyhow::Result<Socket> {
     let mut socket = Socket::connect(base, &device.hello(resume)).await?;
     let welcome = frame(&mut socket).await?;
     device.hear(welcome);
@@ -135,7 +141,7 @@ async fn hear(
 }
 
 /// Writes messages straight into the store: to set a scene, not to measure.
-async fn fill<S: Store>(
+pub(super) async fn fill<S: Store>(
     store: &S,
     sender: &str,
     conversation: ConversationId,

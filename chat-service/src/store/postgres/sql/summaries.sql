@@ -9,7 +9,10 @@ FROM (
     ORDER BY conversation LIMIT $4
 ) AS m
 JOIN conversations AS c ON c.id = m.conversation
-LEFT JOIN cursors AS d ON d.owner = $1 AND d.device = $2 AND d.conversation = m.conversation
+LEFT JOIN LATERAL (
+    SELECT seq FROM cursors AS u
+    WHERE u.owner = $1 AND u.device = $2 AND u.conversation = m.conversation LIMIT 1
+) AS d ON true
 LEFT JOIN LATERAL (
     SELECT o.member FROM members AS o
     WHERE c.admin IS NULL AND o.conversation = m.conversation AND o.member <> $1 LIMIT 1
