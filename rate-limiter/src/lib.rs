@@ -31,6 +31,8 @@ pub mod breaker;
 #[cfg(feature = "redis")]
 pub mod coalesce;
 pub mod lease;
+#[cfg(feature = "gossip")]
+pub mod gossip;
 
 // The answers
 pub mod clock;

@@ -3,6 +3,7 @@
 mod cluster;
 mod coalesced;
 mod failover;
+mod gossip;
 mod http;
 mod layer;
 mod lease;
