@@ -50,6 +50,8 @@ pub mod layer;
 pub mod registry;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "resp")]
+pub mod resp;
 
 // The proof
 #[cfg(feature = "conformance")]

@@ -15,7 +15,7 @@ use rate_limiter::store::gossip::membership;
 use rate_limiter::store::lease::LeasedStore;
 use rate_limiter::store::memory::Memory;
 use rate_limiter::store::redis::{RedisSettings, RedisStore};
-use rate_limiter::{Store, http};
+use rate_limiter::{Store, http, resp};
 use service::{Readiness, ServerSettings, Shutdown, StoreSettings, StoreUrl};
 
 /// How often the policy file is looked at.
@@ -60,6 +60,9 @@ struct Settings {
     #[arg(long, env = "RATE_LIMITER_LEASE_MS", value_name = "MS",
           value_parser = clap::value_parser!(u64).range(10..=60_000))]
     lease_ms: Option<u64>,
+    /// Speak the protocol of Redis here: CL.THROTTLE for clients of redis-cell
+    #[arg(long, env = "RATE_LIMITER_RESP_LISTEN", value_name = "ADDR")]
+    resp_listen: Option<SocketAddr>,
     #[command(flatten)]
     gossip: GossipSettings,
 }
@@ -178,6 +181,12 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
         tokio::spawn(reload(Arc::clone(&registry), file));
     }
     let shutdown: Shutdown = settings.server.shutdown()?;
+    if let Some(listen) = settings.resp_listen {
+        let listener = std::net::TcpListener::bind(listen)
+            .with_context(|| format!("--resp-listen {listen}"))?;
+        tracing::info!("speaking RESP on {}", listener.local_addr()?);
+        resp::serve_on_a_thread(listener, Arc::clone(&registry))?;
+    }
     let router = http::router(registry, Readiness::new(&shutdown));
     let router = service::harden(router, settings.server.limits());
     let listener = service::bind(settings.server.listen).await?;

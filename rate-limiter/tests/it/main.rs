@@ -11,4 +11,5 @@ mod outage;
 mod peers;
 mod processes;
 mod redis;
+mod resp;
 mod split;
