@@ -31,6 +31,8 @@ pub mod breaker;
 #[cfg(feature = "redis")]
 pub mod coalesce;
 pub mod lease;
+#[cfg(feature = "gossip")]
+pub mod gossip;
 
 // The answers
 pub mod clock;
@@ -48,6 +50,8 @@ pub mod layer;
 pub mod registry;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "resp")]
+pub mod resp;
 
 // The proof
 #[cfg(feature = "conformance")]

@@ -211,6 +211,14 @@ pub trait Store: Send + Sync + 'static {
     /// the store outlives the limiter (Redis); a changed limit starts full.
     fn limiter(&self, policy: Policy) -> Self::Limiter;
 
+    /// Whether this answer can enforce `policy` at all; asked before [`limiter`](Self::limiter).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the field it cannot enforce.
+    fn accepts(&self, _policy: &Policy) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Returns `Ok` when the store answers now; used by `/readyz`.
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;
 }

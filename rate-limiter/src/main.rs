@@ -1,5 +1,6 @@
 //! The rate-limiter service: settings, answer, serve.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,13 @@ use anyhow::Context;
 use clap::Parser;
 use rate_limiter::registry::{FileError, Registry};
 use rate_limiter::store::coalesced::CoalescedStore;
+use rate_limiter::store::gossip::GossipStore;
+#[cfg(feature = "membership")]
+use rate_limiter::store::gossip::membership;
+use rate_limiter::store::lease::LeasedStore;
 use rate_limiter::store::memory::Memory;
 use rate_limiter::store::redis::{RedisSettings, RedisStore};
-use rate_limiter::{Store, http};
+use rate_limiter::{Store, http, resp};
 use service::{Readiness, ServerSettings, Shutdown, StoreSettings, StoreUrl};
 
 /// How often the policy file is looked at.
@@ -51,6 +56,56 @@ struct Settings {
     /// While a call to Redis is in flight, gather the checks that come and send them as one
     #[arg(long, env = "RATE_LIMITER_COALESCE")]
     coalesce: bool,
+    /// Take tokens of busy callers in advance for so long, and spend them without asking the store
+    #[arg(long, env = "RATE_LIMITER_LEASE_MS", value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    lease_ms: Option<u64>,
+    /// Speak the protocol of Redis here: CL.THROTTLE for clients of redis-cell
+    #[arg(long, env = "RATE_LIMITER_RESP_LISTEN", value_name = "ADDR")]
+    resp_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    gossip: GossipSettings,
+}
+
+/// Counting without a store.
+#[derive(clap::Args)]
+struct GossipSettings {
+    /// Count here, and hear on this TCP address what other nodes count; instead of a store
+    #[arg(long, env = "RATE_LIMITER_GOSSIP_LISTEN", value_name = "ADDR")]
+    gossip_listen: Option<SocketAddr>,
+    /// The other nodes: tell them what is counted here
+    #[arg(
+        long,
+        env = "RATE_LIMITER_GOSSIP_PEERS",
+        value_name = "ADDR,...",
+        value_delimiter = ',',
+        requires = "gossip_listen"
+    )]
+    gossip_peers: Vec<SocketAddr>,
+    /// How often they are told
+    #[arg(long, env = "RATE_LIMITER_GOSSIP_INTERVAL_MS", value_name = "MS", default_value_t = 100,
+          value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    gossip_interval_ms: u64,
+    /// Find the other nodes instead: UDP address for news of who is there
+    #[cfg(feature = "membership")]
+    #[arg(
+        long,
+        env = "RATE_LIMITER_GOSSIP_MEMBERS",
+        value_name = "ADDR",
+        requires = "gossip_listen",
+        conflicts_with = "gossip_peers"
+    )]
+    gossip_members: Option<SocketAddr>,
+    /// Some nodes that may be there already
+    #[cfg(feature = "membership")]
+    #[arg(
+        long,
+        env = "RATE_LIMITER_GOSSIP_SEEDS",
+        value_name = "ADDR,...",
+        value_delimiter = ',',
+        requires = "gossip_members"
+    )]
+    gossip_seeds: Vec<String>,
 }
 
 #[tokio::main]
@@ -58,6 +113,10 @@ async fn main() -> anyhow::Result<()> {
     let Command::Serve(settings) = Command::parse();
     service::telemetry::init(&settings.server);
     match &settings.store.store {
+        StoreUrl::Memory if settings.gossip.gossip_listen.is_some() => gossiping(settings).await,
+        _ if settings.gossip.gossip_listen.is_some() => {
+            anyhow::bail!("--gossip-listen counts without a store: leave out --store")
+        }
         StoreUrl::Memory => serve(Memory::default(), settings).await,
         StoreUrl::Redis(url) => in_redis(RedisStore::with(url, settings.redis())?, settings).await,
         StoreUrl::RedisCluster(urls) => {
@@ -69,9 +128,43 @@ async fn main() -> anyhow::Result<()> {
 
 async fn in_redis(store: RedisStore, settings: Settings) -> anyhow::Result<()> {
     match settings.coalesce {
-        true => serve(CoalescedStore::new(store), settings).await,
-        false => serve(store, settings).await,
+        true => leasing(CoalescedStore::new(store), settings).await,
+        false => leasing(store, settings).await,
     }
+}
+
+async fn leasing<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
+    let Some(lease_ms) = settings.lease_ms else { return serve(store, settings).await };
+    let store = Arc::new(LeasedStore::new(store, Duration::from_millis(lease_ms)));
+    let house = Arc::clone(&store);
+    let keeping = tokio::spawn(async move { house.keep_house().await });
+    let served = serve(Arc::clone(&store), settings).await;
+    keeping.abort();
+    store.give_back_all().await;
+    served
+}
+
+async fn gossiping(settings: Settings) -> anyhow::Result<()> {
+    let gossip = &settings.gossip;
+    let listen = gossip.gossip_listen.context("--gossip-listen")?;
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("--gossip-listen {listen}"))?;
+    // A list that never changes: its sender may go.
+    #[cfg_attr(not(feature = "membership"), expect(unused_mut, reason = "found by membership"))]
+    let mut peers = tokio::sync::watch::channel(gossip.gossip_peers.clone()).1;
+    #[cfg(feature = "membership")]
+    let _member = match gossip.gossip_members {
+        Some(udp) => {
+            let counters = listener.local_addr()?;
+            let member = membership::join(udp, gossip.gossip_seeds.clone(), counters).await?;
+            peers = member.peers();
+            Some(member)
+        }
+        None => None,
+    };
+    let interval = Duration::from_millis(gossip.gossip_interval_ms);
+    serve(GossipStore::start(listener, peers, interval), settings).await
 }
 
 impl Settings {
@@ -88,6 +181,12 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
         tokio::spawn(reload(Arc::clone(&registry), file));
     }
     let shutdown: Shutdown = settings.server.shutdown()?;
+    if let Some(listen) = settings.resp_listen {
+        let listener = std::net::TcpListener::bind(listen)
+            .with_context(|| format!("--resp-listen {listen}"))?;
+        tracing::info!("speaking RESP on {}", listener.local_addr()?);
+        resp::serve_on_a_thread(listener, Arc::clone(&registry))?;
+    }
     let router = http::router(registry, Readiness::new(&shutdown));
     let router = service::harden(router, settings.server.limits());
     let listener = service::bind(settings.server.listen).await?;

@@ -67,8 +67,9 @@ impl<S: Store> Registry<S> {
     /// an equal one keeps its counts.
     ///
     /// # Errors
-    /// [`Error::Invalid`] at [`POLICIES_MAX`].
+    /// [`Error::Invalid`] at [`POLICIES_MAX`], or when the store cannot enforce the policy.
     pub fn put(&self, policy: Policy) -> Result<bool, Error> {
+        self.store.accepts(&policy)?;
         let _one_change_at_a_time = self.changing.lock();
         let mut limiters = Limiters::<S>::clone(&self.limiters.load());
         if let Some(same) = limiters.get(policy.name())
@@ -109,6 +110,7 @@ impl<S: Store> Registry<S> {
         }
         let checked = parsed.policies.iter().map(|(name, spec)| {
             Policy::new(name, spec)
+                .and_then(|policy| self.store.accepts(&policy).map(|()| policy))
                 .map_err(|source| FileError::Policy { name: name.clone(), source })
         });
         let policies = checked.collect::<Result<Vec<_>, _>>()?;

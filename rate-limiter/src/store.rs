@@ -13,6 +13,8 @@ pub mod redis;
 pub mod coalesced;
 pub mod lease;
 pub mod split;
+#[cfg(feature = "gossip")]
+pub mod gossip;
 
 /// What one limit says about a request: the input to [`decide`].
 #[derive(Clone, Copy, Debug)]

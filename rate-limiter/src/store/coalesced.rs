@@ -20,9 +20,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::redis::{RedisLimiter, RedisStore, SLOTS};
+use super::redis::{Receipt, RedisLimiter, RedisStore, SLOTS};
 use crate::coalesce::{Caller, Op, Shared, Waiter, pack};
 use crate::limiter::{Decision, Error, Grant, Key, Limiter, Store};
 use crate::policy::Policy;
@@ -35,6 +35,10 @@ pub const WAITERS_MAX: usize = 16_384;
 /// the lines of its own slots and no others; more lines than this would make small calls of a
 /// large one.
 pub const LANES: usize = 16;
+
+/// Calls that may wait for replicas at once, per line. More means that the replicas do not keep up,
+/// and charging on would only promise what they may never have.
+const UNCONFIRMED_MAX: usize = 64;
 
 /// A [`RedisStore`] whose limiters coalesce.
 #[derive(Clone)]
@@ -70,6 +74,8 @@ type Answer = Result<(Decision, u32), Error>;
 struct Desk {
     redis: Arc<RedisLimiter>,
     line: Mutex<Line>,
+    /// Calls that are answered and wait for replicas.
+    unconfirmed: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -83,7 +89,11 @@ impl CoalescedLimiter {
     pub fn new(redis: RedisLimiter) -> Self {
         let redis = Arc::new(redis);
         let lanes = if redis.is_clustered() { LANES } else { 1 };
-        let desk = |_| Arc::new(Desk { redis: Arc::clone(&redis), line: Mutex::default() });
+        let desk = |_| {
+            let (redis, line) = (Arc::clone(&redis), Mutex::default());
+            let unconfirmed = Arc::new(Semaphore::new(UNCONFIRMED_MAX));
+            Arc::new(Desk { redis, line, unconfirmed })
+        };
         Self { desks: (0..lanes).map(desk).collect(), redis }
     }
 
@@ -127,13 +137,21 @@ async fn serve_line(desk: Arc<Desk>) {
         count(&callers);
         // The next call is written first; the answers of the last one are handed out while Redis
         // works on it.
-        let (replies, ()) =
+        let ((replies, receipts), ()) =
             tokio::join!(desk.redis.batch(&callers), async { desk.hand_out(answered) });
         // The next call would have to wait as long.
         if replies.iter().any(|reply| reply.as_ref().is_err_and(|error| timed_out(error))) {
             desk.fail_line();
         }
         answered = callers.into_iter().zip(replies).collect();
+        if receipts.iter().any(Receipt::is_open) {
+            let Ok(permit) = Arc::clone(&desk.unconfirmed).acquire_owned().await else { break };
+            let (desk, answers) = (Arc::clone(&desk), std::mem::take(&mut answered));
+            tokio::spawn(async move {
+                desk.confirm(answers, receipts).await;
+                drop(permit);
+            });
+        }
     }
     desk.hand_out(answered);
     closing.done = true;
@@ -192,6 +210,18 @@ impl Desk {
             let what = "the call before this one timed out; nothing was charged".to_owned();
             let _ = waiter.reply.send(Err(unavailable(what)));
         }
+    }
+
+    /// Hands out once the replicas have it. Others go on charging meanwhile: one wait covers
+    /// everything before it.
+    async fn confirm(&self, mut answered: Answered, receipts: Vec<Receipt>) {
+        if let Err(error) = self.redis.confirm(receipts).await {
+            let error = Arc::new(error);
+            for (_, answer) in &mut answered {
+                *answer = Err(Arc::clone(&error));
+            }
+        }
+        self.hand_out(answered);
     }
 
     fn hand_out(&self, answered: Answered) {

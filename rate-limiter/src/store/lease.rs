@@ -13,7 +13,7 @@
 //! concurrency limit or a queue decides about each request: those pass through unchanged.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use crate::algorithm::Micros;
 use crate::clock::{Clock, Monotonic};
 use crate::lease::Lease;
-use crate::limiter::{Decision, Error, Grant, Key, Limiter, Outcome, Quota, Source};
+use crate::limiter::{Decision, Error, Grant, Key, Limiter, Outcome, Quota, Source, Store};
 use crate::policy::{AlgorithmName, Policy};
 
 /// How long a lease lives: how late a token may be spent, and how long the tokens of a node that
@@ -30,6 +30,70 @@ use crate::policy::{AlgorithmName, Policy};
 pub const LEASE_TIME_DEFAULT: Duration = Duration::from_millis(100);
 /// Callers with a lease at this node. Further callers are decided by the store, one by one.
 pub const LEASES_MAX: usize = 100_000;
+
+/// A store whose limiters lease.
+pub struct LeasedStore<S: Store> {
+    store: S,
+    clock: Arc<Monotonic>,
+    lease_time: Duration,
+    limiters: Mutex<Vec<Weak<LeasedLimiter<S::Limiter>>>>,
+}
+
+impl<S: Store> LeasedStore<S> {
+    /// Leases from `store` for `lease_time` at a time. Run [`keep_house`](Self::keep_house) beside
+    /// it, and [`give_back_all`](Self::give_back_all) before the process ends.
+    pub fn new(store: S, lease_time: Duration) -> Self {
+        let clock = Arc::new(Monotonic::default());
+        Self { store, clock, lease_time, limiters: Mutex::default() }
+    }
+
+    /// Gives back what is left of ended leases, for ever.
+    pub async fn keep_house(&self) {
+        let mut interval = tokio::time::interval(self.lease_time);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            for limiter in self.limiters() {
+                limiter.give_back_ended().await;
+            }
+        }
+    }
+
+    /// Gives everything back.
+    pub async fn give_back_all(&self) {
+        for limiter in self.limiters() {
+            limiter.give_back_all().await;
+        }
+    }
+
+    /// Those that are still in use: a policy that was replaced takes its limiter with it.
+    fn limiters(&self) -> Vec<Arc<LeasedLimiter<S::Limiter>>> {
+        let mut limiters = self.limiters.lock();
+        limiters.retain(|limiter| limiter.strong_count() > 0);
+        limiters.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Several handles of one store.
+impl<S: Store> Store for Arc<LeasedStore<S>> {
+    type Limiter = Arc<LeasedLimiter<S::Limiter>>;
+
+    fn limiter(&self, policy: Policy) -> Self::Limiter {
+        let store = self.store.limiter(policy);
+        let limiter = LeasedLimiter::new(store, Arc::clone(&self.clock), self.lease_time);
+        let limiter = Arc::new(limiter);
+        self.limiters.lock().push(Arc::downgrade(&limiter));
+        limiter
+    }
+
+    fn accepts(&self, policy: &Policy) -> Result<(), Error> {
+        self.store.accepts(policy)
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.store.ping().await
+    }
+}
 
 /// One policy, decided here with tokens leased from `store`.
 pub struct LeasedLimiter<L, C = Monotonic> {

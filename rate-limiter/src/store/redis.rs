@@ -36,6 +36,8 @@ mod batch;
 
 use link::{Call, Link};
 
+pub(in crate::store) use link::Receipt;
+
 pub use link::Tally;
 
 /// Slots of a cluster.
@@ -143,7 +145,12 @@ impl Store for RedisStore {
 
 impl RedisStore {
     /// Calls a script whose keys are all in one slot, that of `key`.
-    async fn call(&self, script: &Script, mut command: Cmd, key: &str) -> Result<Value, Error> {
+    async fn call(
+        &self,
+        script: &Script,
+        mut command: Cmd,
+        key: &str,
+    ) -> Result<(Value, Receipt), Error> {
         if let ScriptClock::Injected(clock) = &self.clock {
             command.arg(clock.now().0);
         }
@@ -173,10 +180,22 @@ impl RedisLimiter {
         for parameters in &self.parameters {
             call.arg(&parameters[..]);
         }
-        let reply = self.store.call(&self.script, call, &keys[0]).await?;
+        let (reply, receipt) = self.store.call(&self.script, call, &keys[0]).await?;
+        self.confirm([receipt]).await?;
         let reply =
             <[u64; 7]>::from_redis_value(reply).map_err(|error| unavailable(error.into()))?;
         Ok(self.decode(reply))
+    }
+
+    /// Returns once everything the receipts are for may be acknowledged.
+    pub(in crate::store) async fn confirm(
+        &self,
+        receipts: impl IntoIterator<Item = Receipt>,
+    ) -> Result<(), Error> {
+        for receipt in receipts {
+            self.store.link.confirm(receipt).await?;
+        }
+        Ok(())
     }
 
     fn state_keys(&self, key: Key<'_>) -> Vec<String> {

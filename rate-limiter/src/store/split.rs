@@ -103,7 +103,7 @@ impl<L: Limiter> Limiter for SplitLimiter<L> {
             return self.whole.check(key, cost).await;
         }
         if cost == 0 {
-            return self.peek(key).await;
+            return Ok(Decision { outcome: Outcome::Allowed, ..self.peek(key).await? });
         }
         let turn = self.next_turn();
         let first = self.check_part(turn, key, cost).await?;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use rate_limiter::clock::ManualClock;
 use rate_limiter::conformance::{EPOCH, Fixture, promises};
+use rate_limiter::gossip::Actor;
 use rate_limiter::store::coalesced::CoalescedLimiter;
+use rate_limiter::store::gossip::{GossipLimiter, GossipStore};
 use rate_limiter::store::memory::{KEYS_MAX_DEFAULT, Memory, MemoryLimiter};
 use rate_limiter::store::redis::{RESPONSE_TIMEOUT_DEFAULT, RedisLimiter, RedisStore, ScriptClock};
 use rate_limiter::{AlgorithmName, Policy, Store};
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
     // A table far too small for the flood: strangers are refused, the limited stay limited.
     let small = AlgorithmName::TokenBucket;
     suite.answer("memory-small/token-bucket", promises, move || MemoryFixture::new(small, 200));
+    // Alone, a node that gossips is as exact as any.
+    suite.answer("gossip-alone/fixed-window", promises, || async { GossipFixture::new() });
     // The wrong limiters differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { Naive::with(None) });
     for (bug, caught_by) in Bug::ALL {
@@ -69,6 +73,36 @@ impl Fixture for MemoryFixture {
 
     fn algorithm(&self) -> AlgorithmName {
         self.algorithm
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn servers(&self, policy: Policy, count: usize) -> Vec<Self::Limiter> {
+        let limiter = Arc::new(self.store.limiter(policy));
+        (0..count).map(|_| Arc::clone(&limiter)).collect()
+    }
+}
+
+/// One node that has nobody to talk to.
+struct GossipFixture {
+    clock: Arc<ManualClock>,
+    store: GossipStore<ManualClock>,
+}
+
+impl GossipFixture {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(EPOCH));
+        Self { clock: Arc::clone(&clock), store: GossipStore::quiet(clock, Actor(1)) }
+    }
+}
+
+impl Fixture for GossipFixture {
+    type Limiter = Arc<GossipLimiter<ManualClock>>;
+
+    fn algorithm(&self) -> AlgorithmName {
+        AlgorithmName::FixedWindow
     }
 
     fn clock(&self) -> &ManualClock {

@@ -3,6 +3,7 @@
 mod cluster;
 mod coalesced;
 mod failover;
+mod gossip;
 mod http;
 mod layer;
 mod lease;
@@ -10,4 +11,5 @@ mod outage;
 mod peers;
 mod processes;
 mod redis;
+mod resp;
 mod split;

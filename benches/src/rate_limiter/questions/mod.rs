@@ -1,10 +1,14 @@
 //! An interviewer's follow-up questions about the rate limiter.
 
+mod a_million_keys;
 mod clock_skew;
+mod failover;
 mod hot_key;
 mod hot_tenant;
+mod partition;
 mod redis_dies;
 mod ten_servers;
+mod which_of_the_three;
 mod window_edge;
 
 use std::sync::Arc;
@@ -24,6 +28,10 @@ pub(super) fn questions() -> Vec<Question> {
         redis_dies::question(),
         hot_key::question(),
         hot_tenant::question(),
+        which_of_the_three::question(),
+        failover::question(),
+        partition::question(),
+        a_million_keys::question(),
     ]
 }
 

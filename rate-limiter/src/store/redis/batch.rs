@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use redis::{Cmd, FromRedisValue};
 
-use super::{RedisLimiter, unavailable, view};
+use super::{Receipt, RedisLimiter, unavailable, view};
 use crate::coalesce::{Caller, Run, Shared};
 use crate::limiter::{Error, Key};
 
+/// For each caller of a call what its runs see, or why nobody knows.
+pub(in crate::store) type Replies = Vec<Result<Vec<Shared>, Arc<Error>>>;
+
 impl RedisLimiter {
     /// Decides all requests of `callers`, those of one slot in one atomic step, and returns for
-    /// each caller what its runs see.
+    /// each caller what its runs see. They may be told once the receipts are
+    /// [confirmed](Self::confirm).
     ///
     /// # Errors
     /// Per caller: [`Error::Unavailable`] when no whole reply came for its step. All requests of
@@ -19,7 +23,7 @@ impl RedisLimiter {
     pub(in crate::store) async fn batch<T>(
         &self,
         callers: &[Caller<T>],
-    ) -> Vec<Result<Vec<Shared>, Arc<Error>>> {
+    ) -> (Replies, Vec<Receipt>) {
         if !self.is_clustered() {
             return self.step_of(callers.iter().collect()).await;
         }
@@ -29,37 +33,41 @@ impl RedisLimiter {
         }
         let of = |step: &Vec<usize>| step.iter().map(|&index| &callers[index]).collect();
         let under_way = steps.values().map(|step| self.step_of(of(step)));
-        let replies = futures::future::join_all(under_way).await;
+        let (replies, receipts): (Vec<_>, Vec<_>) =
+            futures::future::join_all(under_way).await.into_iter().unzip();
         let order = steps.into_values().flatten();
         let mut sorted: Vec<_> = order.zip(replies.into_iter().flatten()).collect();
         sorted.sort_unstable_by_key(|(index, _)| *index);
-        sorted.into_iter().map(|(_, reply)| reply).collect()
+        let replies = sorted.into_iter().map(|(_, reply)| reply).collect();
+        (replies, receipts.into_iter().flatten().collect())
     }
 
-    async fn step_of<T>(&self, callers: Vec<&Caller<T>>) -> Vec<Result<Vec<Shared>, Arc<Error>>> {
+    async fn step_of<T>(&self, callers: Vec<&Caller<T>>) -> (Replies, Vec<Receipt>) {
         match self.step_reply(&callers).await {
-            Ok(shared) => shared.into_iter().map(Ok).collect(),
+            Ok((shared, receipt)) => (shared.into_iter().map(Ok).collect(), vec![receipt]),
             Err(error) => {
                 let error = Arc::new(error);
-                callers.iter().map(|_| Err(Arc::clone(&error))).collect()
+                (callers.iter().map(|_| Err(Arc::clone(&error))).collect(), Vec::new())
             }
         }
     }
 
-    async fn step_reply<T>(&self, callers: &[&Caller<T>]) -> Result<Vec<Vec<Shared>>, Error> {
+    async fn step_reply<T>(
+        &self,
+        callers: &[&Caller<T>],
+    ) -> Result<(Vec<Vec<Shared>>, Receipt), Error> {
         let (call, key) = self.batch_call(callers)?;
-        let reply = self.store.call(&self.batch, call, &key).await?;
+        let (reply, receipt) = self.store.call(&self.batch, call, &key).await?;
         let reply =
             Vec::<i64>::from_redis_value(reply).map_err(|error| unavailable(error.into()))?;
         let mut numbers = reply.into_iter().map(|number| number as u64);
-        callers
-            .iter()
-            .map(|caller| caller.runs.iter().map(|run| shared(run, &mut numbers)).collect())
-            .collect::<Option<_>>()
-            .ok_or_else(|| {
-                let what = "a reply cut short";
-                Error::Unavailable { what: what.to_owned(), source: Some(what.into()) }
-            })
+        let of =
+            |caller: &&Caller<T>| caller.runs.iter().map(|run| shared(run, &mut numbers)).collect();
+        let whole = callers.iter().map(of).collect::<Option<_>>();
+        whole.map(|replies| (replies, receipt)).ok_or_else(|| {
+            let what = "a reply cut short";
+            Error::Unavailable { what: what.to_owned(), source: Some(what.into()) }
+        })
     }
 
     /// The call, and one of its keys.

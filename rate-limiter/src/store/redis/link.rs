@@ -50,6 +50,16 @@ pub(super) struct Call<'a> {
     pub(super) key: &'a str,
 }
 
+/// Proof of a reply that replicas may not have yet.
+pub(in crate::store) struct Receipt(Option<(Arc<Session>, String)>);
+
+impl Receipt {
+    /// Whether there is anything to wait for.
+    pub(in crate::store) fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 /// What is known of a call while it is under way.
 #[derive(Default)]
 struct Progress {
@@ -79,10 +89,11 @@ impl Link {
     }
 
     /// Sends a call, again where a reply proved that nothing was applied, and returns its reply.
+    /// It may be acknowledged once it is [confirmed](Self::confirm).
     ///
     /// # Errors
     /// [`Error::Unavailable`] after the response timeout, or as soon as the outcome is unknown.
-    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Value, Error> {
+    pub(super) async fn call(&self, call: &Call<'_>) -> Result<(Value, Receipt), Error> {
         let progress = Progress::default();
         let timeout = self.settings.response_timeout;
         if let Ok(reply) = tokio::time::timeout(timeout, self.deliver(call, &progress)).await {
@@ -102,7 +113,11 @@ impl Link {
         Err(Error::Unavailable { what, source: None })
     }
 
-    async fn deliver(&self, call: &Call<'_>, progress: &Progress) -> Result<Value, Error> {
+    async fn deliver(
+        &self,
+        call: &Call<'_>,
+        progress: &Progress,
+    ) -> Result<(Value, Receipt), Error> {
         let slot = slot_of(call.key);
         let mut sent_to = None;
         let mut pause = PAUSE_MIN;
@@ -149,7 +164,7 @@ impl Link {
         server: &Arc<Server>,
         asking: bool,
         progress: &Progress,
-    ) -> Result<Result<Value, Error>, Refusal> {
+    ) -> Result<Result<(Value, Receipt), Error>, Refusal> {
         // Whatever goes wrong before the command is sent proves that it was not.
         let not_sent = |error| Refusal::of(&error).unwrap_or(Refusal::Unreachable);
         let session = server.session().await.map_err(not_sent)?;
@@ -162,12 +177,8 @@ impl Link {
         let reply = session.send(&command, asking).await;
         let error = match reply {
             Ok(reply) => {
-                let confirmed = session.confirm(call.key).await;
-                return Ok(confirmed.map(|()| reply).map_err(|what| {
-                    self.count_unknown("unreplicated");
-                    let what = format!("charged, but {what}");
-                    Error::Unavailable { what: what.clone(), source: Some(what.into()) }
-                }));
+                let by = session.has_fence().then(|| (Arc::clone(&session), call.key.to_owned()));
+                return Ok(Ok((reply, Receipt(by))));
             }
             Err(error) => error,
         };
@@ -207,6 +218,20 @@ impl Link {
         let mut command = call.command.clone();
         command.arg(session.learning_since_us(own_slots).await?);
         Ok(Cow::Owned(command))
+    }
+
+    /// Returns once the replicas have what the receipt is for, where the store was told to wait for
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when they did not say so in time. It stays charged.
+    pub(super) async fn confirm(&self, receipt: Receipt) -> Result<(), Error> {
+        let Some((session, key)) = receipt.0 else { return Ok(()) };
+        session.confirm(&key).await.map_err(|what| {
+            self.count_unknown("unreplicated");
+            let what = format!("charged, but {what}");
+            Error::Unavailable { what: what.clone(), source: Some(what.into()) }
+        })
     }
 
     async fn server(&self, slot: u16) -> Result<Arc<Server>, Error> {

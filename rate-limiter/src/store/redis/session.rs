@@ -164,6 +164,11 @@ impl Session {
         script.prepare_invoke().load_async(&mut self.connection.clone()).await.map(|_| ())
     }
 
+    /// Whether replies have to be confirmed.
+    pub(super) fn has_fence(&self) -> bool {
+        self.fence.is_some()
+    }
+
     /// Returns once the replicas have everything this server replied to before, where the store
     /// was told to wait for them. `key` is one that this server serves.
     pub(super) async fn confirm(&self, key: &str) -> Result<(), String> {

@@ -8,7 +8,7 @@
 //! Nothing is allocated for a request before all its bytes are there, and no length that a client
 //! claims is believed beyond the limits below: memory per connection is bounded.
 
-use std::{ops::Range, sync::Arc};
+use std::{io::Write, ops::Range, sync::Arc};
 
 /// A longer argument is refused and the connection closed. It is also the largest value.
 pub const ARGUMENT_BYTES_MAX: usize = 1 << 20;
@@ -168,7 +168,7 @@ pub enum Version {
 /// The parts of a reply that need no recursion: a head, and for a bulk string its bytes.
 pub fn encode_head(reply: &Reply, version: Version, out: &mut Vec<u8>) {
     let mut line = |kind: char, rest: std::fmt::Arguments<'_>| {
-        out.extend_from_slice(format!("{kind}{rest}\r\n").as_bytes());
+        write!(out, "{kind}{rest}\r\n").expect("a buffer in memory takes everything");
     };
     match reply {
         Reply::Status(word) => line('+', format_args!("{word}")),
