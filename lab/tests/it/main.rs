@@ -6,5 +6,6 @@ mod strangers;
 mod traffic;
 mod browser;
 mod pages;
+mod race;
 mod grading;
 mod access;
