@@ -12,7 +12,7 @@ use crate::harness::{
     interleaved,
 };
 use crate::report;
-use crate::results::{Gathered, Round, Table};
+use crate::results::{Gathered, Round, Row, Table};
 use crate::subject::{LoopSubject, Role, Subject};
 
 /// A system's comparison, registered by its system.
@@ -163,6 +163,13 @@ impl Bench {
     /// States the version of a server or peer that takes part: ask the server, do not assume.
     pub fn version(&mut self, name: &str, version: impl Into<String>) {
         self.environment.versions.insert(name.to_owned(), version.into());
+    }
+
+    /// A finished row: what a comparison needs to say whether a goal was reached.
+    pub(crate) fn row(&self, scenario: &str, subject: &str) -> Option<Row> {
+        let made = self.made.lock().unwrap_or_else(|e| e.into_inner());
+        let table = made.iter().find(|table| table.scenario == scenario)?;
+        table.rows.iter().find(|row| row.name == subject && row.is_valid()).cloned()
     }
 
     /// Whether `--only` names this scenario (it may also name a subject).

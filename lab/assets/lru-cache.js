@@ -7,8 +7,24 @@ const STYLES = ["accent", "denied dashed", "failed dotted", "allowed"];
 const SAY_EVERY_MS = 5_000;
 
 const form = $("#settings");
+const { mix, trace } = form.elements;
 const percent = (value) => `${value.toFixed(1)} %`;
 let cancel = null;
+
+mix.addEventListener("change", () => trace.disabled = mix.value !== "trace");
+mix.dispatchEvent(new Event("change"));
+
+/** The chosen file as text. The first two bytes tell whether it is packed. */
+async function textOfTrace() {
+  const file = trace.files[0];
+  if (mix.value !== "trace" || !file) return "";
+  const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  if (first !== 0x1f || second !== 0x8b) return file.text();
+  const unpacked = new Response(file.stream().pipeThrough(new DecompressionStream("gzip")));
+  return unpacked.text().catch(() => {
+    throw new Refused({ errors: [{ pointer: "/trace", detail: "begins like gzip and cannot be unpacked" }] });
+  });
+}
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -17,7 +33,8 @@ form.addEventListener("submit", async (event) => {
   const mine = cancel = new AbortController();
   const policies = $$("[data-policy]", form).filter((box) => box.checked).map((box) => box.dataset.policy);
   try {
-    const answer = await sendRaw("POST", "/lru-cache/lab/race", { ...valuesOf(form), policies }, mine.signal);
+    const settings = { ...valuesOf(form), policies, trace: await textOfTrace() };
+    const answer = await sendRaw("POST", "/lru-cache/lab/race", settings, mine.signal);
     $("#stop").disabled = false;
     await watch(answer, policies);
     say($("#status"), "The race is over.");

@@ -5,8 +5,9 @@
 //!
 //! 1. A cache is a map with a bound ([`cache`]): a hash map says *where* an entry is, a doubly linked
 //!    list says *who was used last*, and together every operation is O(1) ([`smallest`]).
-//! 2. Laid out for the processor, entries lie in one vector and the list runs through them, 24 bytes
-//!    for two numbers and two links; a full insert overwrites the oldest entry in place ([`lru`]).
+//! 2. Laid out for the processor, entries lie in one vector and the list in another beside it, 24
+//!    bytes for two numbers and two links; a full insert overwrites the oldest entry in place
+//!    ([`lru`]).
 //! 3. The index holds slots, not keys, with enough spare room that removals never make it grow: a
 //!    cache that replaces for ever never allocates ([`index`]).
 //! 4. Which entry to forget is a decision about slots, not about keys and values; eight policies make

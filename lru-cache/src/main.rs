@@ -4,6 +4,7 @@ use std::{
     io::{IsTerminal, Write},
     net::SocketAddr,
     path::PathBuf,
+    process::ExitCode,
     sync::Arc,
 };
 
@@ -156,11 +157,21 @@ async fn listen<C: Cache<Bytes, Timed<Bytes>> + Send + 'static>(
     Ok(())
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
-        Command::Serve(settings) => tokio::runtime::Runtime::new()?.block_on(serve(&settings)),
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(settings) => tokio::runtime::Runtime::new()
+            .context("cannot start the runtime")
+            .and_then(|runtime| runtime.block_on(serve(&settings))),
         Command::Simulate(settings) => simulate(&settings),
-    }
+    };
+    // A wrong line in a trace is no crash: one line says which, without a backtrace.
+    done.map_or_else(
+        |error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }
 
 fn simulate(settings: &Simulate) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@
 //! replayed is a loop, and a loop decides by itself which cache looks good. Every exact LRU gets the
 //! same keys in the same number of slices, so all of them must count the same hits, to the last one.
 
+mod goals;
 #[cfg(feature = "peers")]
 mod peers;
 #[cfg(not(feature = "peers"))]
@@ -35,6 +36,7 @@ async fn compare(mut bench: Bench) -> anyhow::Result<()> {
     one_thread(&bench).await?;
     many_threads(&bench).await?;
     memory_of_ours();
+    goals::print(&bench);
     Ok(())
 }
 
@@ -113,8 +115,10 @@ async fn many_threads(bench: &Bench) -> anyhow::Result<()> {
     );
     // More threads than cores says nothing about scaling; it says what waiting for a lock costs.
     for (name, threads) in [("shared-1", 1), ("shared-2", 2), ("shared-4", 4)] {
+        let rounds = Some(bench.pick(4, 6, 12));
         let scenario = Scenario::new(name, about.clone(), "ReadShared, S3-FIFO");
-        let slices = bench.pick(5, 15, 41);
+        let scenario = Scenario { rounds, ..scenario };
+        let slices = bench.pick(5, 9, 41);
         let load = Saturation { slices, ..Saturation::default() }.threads(threads);
         let run =
             SharedLoop { capacity: SHARED_CAPACITY, keys, calls: 1 << 17, seed: bench.seed() };

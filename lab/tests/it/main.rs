@@ -7,6 +7,7 @@ mod traffic;
 mod browser;
 mod chat;
 mod pages;
+mod race;
 mod grading;
 mod access;
 mod job_queue;

@@ -2,7 +2,7 @@
 //!
 //! A hit writes nothing at all, so it is the fastest policy and the easiest to share. It is also
 //! the floor of every comparison, because it throws a popular entry out as readily as a useless one.
-//! Defeated by: popularity. A key used on every request is evicted once per turn of the queue.
+//! Cost: one queue, one step for a victim. Defeated by: popularity. A key used on every request is evicted once per turn of the queue.
 
 use super::{LazyPromotion, Policy, Slot};
 use crate::lists::Lists;

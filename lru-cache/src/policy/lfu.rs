@@ -3,6 +3,7 @@
 //! One list per frequency and the number of the lowest one in use make every step O(1) (Shah, Mitra
 //! and Matani, 2010): a hit moves an entry one list up, a victim is the oldest of the lowest list.
 //! Frequencies count while the entry is in; a key that returns starts again at one.
+//! Cost: list surgery on every hit, and a list for every frequency in use.
 //! Defeated by: change. Yesterday's favourites hold their counts and their seats until the cache is
 //! replaced around them, which is why nobody runs plain LFU and [`super::wtinylfu`] ages its counts.
 

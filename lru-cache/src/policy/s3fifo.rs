@@ -5,9 +5,9 @@
 //! a ghost. What was goes to the main queue, which is a CLOCK with a two-bit counter. A newcomer
 //! whose ghost is still remembered starts in the main queue.
 //! A hit writes a counter of two bits, and nothing once it is full.
-//! Cost: eight bytes a place for as many ghosts as the main queue holds, and as many places again.
-//! Defeated by: keys whose second use comes
-//! just after the small queue let them go, and loops.
+//! Cost: as many ghosts as the main queue holds, 16 bytes each with the room between them; a victim
+//! may take several steps, each of which clears what some hit paid for: O(1) amortised. Defeated by:
+//! keys whose second use comes just after the small queue let them go, and loops.
 
 use super::{LazyPromotion, Policy, Slot, forgotten::Forgotten, slru::share};
 use crate::{

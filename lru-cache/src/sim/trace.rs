@@ -74,9 +74,11 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
-    /// More than [`REQUESTS_MAX`] requests.
-    #[error("{unit} {number} goes beyond {REQUESTS_MAX} requests, the most this simulator holds")]
+    /// More requests than the reader holds.
+    #[error("{unit} {number} goes beyond {most} requests, the most that are held here")]
     TooLong {
+        /// How many may be.
+        most: usize,
         /// `line` or `record`.
         unit: &'static str,
         /// Counted from one.
@@ -119,6 +121,14 @@ fn unpacked(mut file: impl BufRead + 'static) -> io::Result<Box<dyn Read>> {
 /// # Errors
 /// See [`Error`].
 pub fn parse(bytes: impl Read, format: Format) -> Result<Vec<Request>, Error> {
+    parse_at_most(bytes, format, REQUESTS_MAX)
+}
+
+/// As [`parse`], for bytes that somebody sent: one line of a trace can ask for any number of requests.
+///
+/// # Errors
+/// See [`Error`].
+pub fn parse_at_most(bytes: impl Read, format: Format, most: usize) -> Result<Vec<Request>, Error> {
     let mut reader = BufReader::with_capacity(1 << 16, bytes);
     let mut start = Vec::with_capacity(SNIFF_BYTES);
     reader
@@ -129,11 +139,13 @@ pub fn parse(bytes: impl Read, format: Format) -> Result<Vec<Request>, Error> {
     let format = if format == Format::Auto { guess(&start) } else { format };
     let reader = io::Cursor::new(start).chain(reader);
     match format {
-        Format::Lirs => lines(reader, lirs_line),
-        Format::Arc => lines(reader, arc_line),
-        Format::I64be => records(reader, |bytes: [u8; 8]| one(u64::from_be_bytes(bytes))),
-        Format::I32be => records(reader, |bytes: [u8; 4]| one(u32::from_be_bytes(bytes).into())),
-        Format::Oracle => records(reader, oracle_record),
+        Format::Lirs => lines(reader, most, lirs_line),
+        Format::Arc => lines(reader, most, arc_line),
+        Format::I64be => records(reader, most, |bytes: [u8; 8]| one(u64::from_be_bytes(bytes))),
+        Format::I32be => {
+            records(reader, most, |bytes: [u8; 4]| one(u32::from_be_bytes(bytes).into()))
+        }
+        Format::Oracle => records(reader, most, oracle_record),
         Format::Auto => unreachable!("guess names a format"),
     }
 }
@@ -153,6 +165,7 @@ fn oracle_record(bytes: [u8; 24]) -> Request {
 /// Fixed-size records up to the end. A rest that is too short is an error.
 fn records<const N: usize>(
     mut reader: impl Read,
+    most: usize,
     decode: impl Fn([u8; N]) -> Request,
 ) -> Result<Vec<Request>, Error> {
     let mut requests = Vec::new();
@@ -169,8 +182,8 @@ fn records<const N: usize>(
                 return Err(Error::Malformed { unit: "record", number, what });
             }
         }
-        if requests.len() > REQUESTS_MAX {
-            return Err(Error::TooLong { unit: "record", number });
+        if requests.len() > most {
+            return Err(Error::TooLong { unit: "record", number, most });
         }
     }
 }
@@ -194,6 +207,7 @@ type Span = (u64, u64);
 
 fn lines(
     mut reader: impl BufRead,
+    most: usize,
     decode: impl Fn(&str) -> Result<Option<Span>, String>,
 ) -> Result<Vec<Request>, Error> {
     let (mut requests, mut line) = (Vec::new(), String::new());
@@ -212,8 +226,8 @@ fn lines(
             Err(source) => return Err(Error::Unreadable { requests: requests.len(), source }),
         }
         if let Some((first, count)) = decode(line.trim()).map_err(malformed)? {
-            if count > (REQUESTS_MAX - requests.len()) as u64 {
-                return Err(Error::TooLong { unit: "line", number });
+            if count > (most - requests.len()) as u64 {
+                return Err(Error::TooLong { unit: "line", number, most });
             }
             let beyond = first
                 .checked_add(count)

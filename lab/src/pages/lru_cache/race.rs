@@ -6,6 +6,7 @@ use benches::harness::Keys;
 use futures::{Stream, stream};
 use lru_cache::policy::{Arc, Clock, Fifo, Lfu, S3Fifo, Sieve, Slru, WTinyLfu};
 use lru_cache::sim::run::PolicyName;
+use lru_cache::sim::trace::{self, Format};
 use lru_cache::{Cache, LruCache, PolicyCache};
 use serde::{Deserialize, Serialize};
 use service::Problem;
@@ -21,6 +22,12 @@ const MOMENTS: u32 = 600;
 const MOMENT: Duration = Duration::from_millis(100);
 /// Requests in a moment: under ten milliseconds for four policies.
 const REQUESTS_A_MOMENT: u64 = 5_000;
+/// A longer trace would take memory, eight bytes a request, and more than its race's minute.
+const TRACE_REQUESTS_MAX: usize = 2_000_000;
+/// The moments a trace is spread over: half a minute, or fewer when it is short.
+const TRACE_MOMENTS: u64 = 300;
+/// A moment of fewer requests would make the line jump.
+const TRACE_REQUESTS_A_MOMENT_MIN: u64 = 100;
 /// A scan comes after this many requests, and is twice as long as the cache.
 const SCAN_EVERY: u64 = 50_000;
 
@@ -36,6 +43,8 @@ pub(super) enum Mix {
     Scan,
     /// Zipf, but every ten seconds other keys are popular.
     Shift,
+    /// The requests of a trace, once.
+    Trace,
 }
 
 /// The form.
@@ -46,6 +55,9 @@ pub(super) struct Settings {
     mix: Mix,
     capacity: u32,
     keys: u32,
+    /// Lines of a trace in the format `lirs` or `arc`, for the mix `trace`.
+    #[serde(default)]
+    trace: String,
 }
 
 /// Reads a key, and inserts it on a miss. Returns whether it was a hit.
@@ -87,7 +99,7 @@ impl Race {
     /// # Errors
     /// 422 naming the field at fault.
     pub(super) fn new(settings: &Settings) -> Result<Self, Problem> {
-        let Settings { policies, mix, capacity, keys } = settings;
+        let Settings { policies, mix, capacity, keys, trace } = settings;
         let within = |field: &str, value: u32, max: u32| match value {
             value if (1..=max).contains(&value) => Ok(()),
             value => {
@@ -111,7 +123,9 @@ impl Race {
         };
         let runners = policies.iter().map(runner).collect::<Result<Vec<_>, Problem>>()?;
         let (scan, keys) = (2 * u64::from(*capacity), u64::from(*keys));
-        let requests = Requests { mix: *mix, keys, popular: Keys::zipf(keys, 0.9), scan, sent: 0 };
+        let trace = if *mix == Mix::Trace { keys_of(trace)? } else { Vec::new() };
+        let popular = Keys::zipf(keys, 0.9);
+        let requests = Requests { mix: *mix, keys, popular, scan, trace, sent: 0 };
         Ok(Self { runners, requests })
     }
 
@@ -122,7 +136,7 @@ impl Race {
     ) -> impl Stream<Item = (&'static str, Moment)> + Send + 'static {
         let start = (self, tokio::time::interval(MOMENT), 0, fastrand::Rng::new(), place);
         stream::unfold(start, |(mut race, mut ticks, number, mut rng, place)| async move {
-            (number < MOMENTS).then_some(())?;
+            (number < MOMENTS && !race.requests.are_over()).then_some(())?;
             ticks.tick().await;
             let moment = race.moment(number + 1, &mut rng);
             Some((("moment", moment), (race, ticks, number + 1, rng, place)))
@@ -130,7 +144,8 @@ impl Race {
     }
 
     fn moment(&mut self, number: u32, rng: &mut fastrand::Rng) -> Moment {
-        let keys: Vec<u64> = (0..REQUESTS_A_MOMENT).map(|_| self.requests.next(rng)).collect();
+        let asked = self.requests.in_a_moment();
+        let keys: Vec<u64> = (0..asked).map(|_| self.requests.next(rng)).collect();
         let requests = self.requests.sent;
         let percent = |hits: u64, of: u64| 100.0 * hits as f64 / of as f64;
         let standing = |runner: &mut Runner| {
@@ -138,7 +153,7 @@ impl Race {
             runner.hits += hits;
             Standing {
                 policy: runner.policy.name(),
-                percent_now: percent(hits, REQUESTS_A_MOMENT),
+                percent_now: percent(hits, asked),
                 percent: percent(runner.hits, requests),
             }
         };
@@ -147,22 +162,47 @@ impl Race {
     }
 }
 
-/// The endless sequence of keys.
+/// The keys of a trace that was sent.
+fn keys_of(text: &str) -> Result<Vec<u64>, Problem> {
+    let wrong = |detail: String| Problem::invalid("/trace", detail);
+    let requests = trace::parse_at_most(text.as_bytes(), Format::Auto, TRACE_REQUESTS_MAX)
+        .map_err(|error| wrong(error.to_string()))?;
+    if requests.is_empty() {
+        return Err(wrong("choose a file: one key on each line".to_owned()));
+    }
+    Ok(requests.into_iter().map(|request| request.key).collect())
+}
+
+/// The sequence of keys: endless, unless it is a trace.
 struct Requests {
     mix: Mix,
     keys: u64,
     popular: Keys,
     scan: u64,
+    trace: Vec<u64>,
     sent: u64,
 }
 
 impl Requests {
+    fn are_over(&self) -> bool {
+        self.mix == Mix::Trace && self.sent == self.trace.len() as u64
+    }
+
+    fn in_a_moment(&self) -> u64 {
+        if self.mix != Mix::Trace {
+            return REQUESTS_A_MOMENT;
+        }
+        let length = self.trace.len() as u64;
+        length.div_ceil(TRACE_MOMENTS).max(TRACE_REQUESTS_A_MOMENT_MIN).min(length - self.sent)
+    }
+
     fn next(&mut self, rng: &mut fastrand::Rng) -> u64 {
         let at = self.sent;
         self.sent += 1;
         match self.mix {
             Mix::Zipf => self.popular.pick(rng),
             Mix::Loop => at % self.keys,
+            Mix::Trace => self.trace[at as usize],
             // Scanned keys are beyond the popular ones and never come again.
             Mix::Scan if at % SCAN_EVERY < self.scan.min(SCAN_EVERY / 2) => self.keys + at,
             Mix::Scan => self.popular.pick(rng),
@@ -225,6 +265,17 @@ mod tests {
         assert!(last.standings[1].percent > 50.0, "{last:?}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_trace_is_raced_once_to_its_end() {
+        let lines: String = (0..1_234).map(|at| format!("{}\n", at % 100)).collect();
+        let form = settings(json!({"mix": "trace", "trace": lines, "capacity": 100}));
+        let moments: Vec<_> = Race::new(&form).expect("a good form").moments(()).collect().await;
+        let (_, last) = moments.last().expect("there are moments");
+        assert_eq!(last.requests, 1_234);
+        let ideal = 100.0 * 1_134.0 / 1_234.0;
+        assert!((last.standings[0].percent - ideal).abs() < 0.001, "{last:?}");
+    }
+
     #[test]
     fn a_bad_form_is_refused() {
         for bad in [
@@ -235,6 +286,9 @@ mod tests {
             json!({"policies": ["lru", "lru", "lru", "lru", "lru"]}),
             json!({"policies": ["opt"]}),
             json!({"policies": ["mru"]}),
+            json!({"mix": "trace"}),
+            json!({"mix": "trace", "trace": "1\nx\n"}),
+            json!({"mix": "trace", "trace": "1 999999999 0 0\n"}),
         ] {
             let refused = Race::new(&settings(bad.clone())).err();
             assert_eq!(refused.map(|problem| problem.status().as_u16()), Some(422), "{bad}");
