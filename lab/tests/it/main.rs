@@ -6,4 +6,5 @@ mod strangers;
 mod traffic;
 mod browser;
 mod pages;
+mod shortener;
 mod grading;
