@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::harness::{
-    ClosedLoop, Environment, Load, Mode, ProgressLine, Run, Saturated, Saturation, describe,
-    interleaved,
+    ClosedLoop, Environment, Load, Mode, ProgressLine, Run, Saturated, Saturation, ServerUse,
+    describe, interleaved,
 };
 use crate::report;
 use crate::results::{Gathered, Round, Row, Table};
@@ -172,6 +172,13 @@ impl Bench {
         table.rows.iter().find(|row| row.name == subject && row.is_valid()).cloned()
     }
 
+    /// Whether any scenario whose name begins like this is to be run: for what is expensive to
+    /// prepare.
+    pub fn wants_any(&self, beginnings: &[&str]) -> bool {
+        let only = self.options.only.as_deref();
+        only.is_none_or(|only| beginnings.iter().any(|begins| only.starts_with(begins)))
+    }
+
     /// Whether `--only` names this scenario (it may also name a subject).
     fn wants(&self, scenario: &str) -> bool {
         self.options.only.as_ref().is_none_or(|only| scenario.contains(only.as_str()))
@@ -260,8 +267,9 @@ impl Bench {
                 let label = format!("{} round {} {}", scenario.name, round + 1, subject.name);
                 let line = ProgressLine::new(label);
                 let run = one_run(&scenario, &how, subject, line).await;
-                let run = run.with_context(|| format!("{} of {}", subject.name, scenario.name))?;
-                gathered.rounds[at].push(Round::of_run(run));
+                let (run, server) =
+                    run.with_context(|| format!("{} of {}", subject.name, scenario.name))?;
+                gathered.rounds[at].push(Round::of_run(run).served(server));
             }
         }
         self.finish(&scenario, mode, about, gathered)
@@ -328,19 +336,21 @@ enum How {
     Closed(ClosedLoop),
 }
 
-/// Fresh state, warm-up, measurement, check.
+/// Fresh state, warm-up, measurement, check; and what the server used during the measurement.
 async fn one_run(
     scenario: &Scenario,
     how: &How,
     subject: &Subject,
     mut line: ProgressLine,
-) -> anyhow::Result<Run> {
+) -> anyhow::Result<(Run, Option<ServerUse>)> {
     let ready = (subject.prepare)().await?;
     let op = move |op: &std::sync::Arc<dyn Fn(_) -> BoxFuture<'static, _> + Send + Sync>| {
         let op = std::sync::Arc::clone(op);
         move |shot| op(shot)
     };
     let warm = !scenario.warm_up.is_zero();
+    let cpu_us = || ready.server.and_then(|server| server.cpu_us());
+    let before_us;
     let mut run = match how {
         How::Open(load) => {
             if warm {
@@ -348,6 +358,7 @@ async fn one_run(
                 plan.duration = plan.duration.min(scenario.warm_up);
                 Load { plan, ..(**load).clone() }.run(op(&ready.op)).await;
             }
+            before_us = cpu_us();
             load.run_watched(op(&ready.op), |progress| line.show(progress)).await
         }
         How::Closed(load) => {
@@ -355,12 +366,20 @@ async fn one_run(
                 let duration = load.duration.min(scenario.warm_up);
                 ClosedLoop { duration, seed: !load.seed, ..*load }.run(op(&ready.op)).await;
             }
+            before_us = cpu_us();
             load.run_watched(op(&ready.op), |progress| line.say(&describe(progress))).await
         }
     };
+    let used_us = cpu_us().zip(before_us).map(|(after, before)| after - before);
+    let resident = ready.server.and_then(|server| server.resident_bytes());
+    let server = used_us.zip(resident).filter(|_| run.completed() > 0);
+    let server = server.map(|(used_us, resident_bytes)| ServerUse {
+        cpu_us: used_us / run.completed() as f64,
+        resident_bytes,
+    });
     let checked = (ready.check)(run.summary(&subject.name)).await;
     run.check(checked);
-    Ok(run)
+    Ok((run, server))
 }
 
 /// The role of a row, for tables.
@@ -406,7 +425,7 @@ mod tests {
             for at in order {
                 let how = How::Open(Box::new(load.clone()));
                 let run = one_run(&scenario, &how, &subjects[at], ProgressLine::new("test")).await;
-                gathered.rounds[at].push(Round::of_run(run.expect("subjects prepare")));
+                gathered.rounds[at].push(Round::of_run(run.expect("subjects prepare").0));
             }
         }
         gathered.rows("slow", 1)

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::comparison::Length;
 use crate::harness::{
-    Environment, Flaw, Interval, Mode, Percentiles, Ratio, Run, Saturated, curve, median,
-    paired_ratio,
+    Environment, Flaw, Interval, Mode, Percentiles, Ratio, Run, Saturated, ServerUse, curve,
+    median, paired_ratio,
 };
 use crate::report;
 use crate::subject::Role;
@@ -56,6 +56,9 @@ pub struct Row {
     /// The share of requests a cache answered itself: the median round.
     #[serde(default)]
     pub hit_ratio: Option<f64>,
+    /// What the server used, where it is a process of its own: the median round.
+    #[serde(default)]
+    pub server: Option<ServerUse>,
     /// Latencies of all valid rounds together.
     pub latency: Percentiles,
     /// The worst p99 send lag of a valid round.
@@ -79,6 +82,8 @@ pub struct Versus {
     pub throughput: Option<Ratio>,
     pub p50: Option<Ratio>,
     pub p99: Option<Ratio>,
+    #[serde(default)]
+    pub cpu: Option<Ratio>,
 }
 
 impl Row {
@@ -94,6 +99,7 @@ pub(crate) struct Round {
     per_s: f64,
     hit_ratio: Option<f64>,
     latency: Percentiles,
+    server: Option<ServerUse>,
     /// Absent for in-process rounds, which keep batch means only.
     run: Option<Run>,
 }
@@ -102,7 +108,11 @@ impl Round {
     pub(crate) fn of_run(run: Run) -> Round {
         let (flaws, per_s) = (run.flaws(), run.achieved_per_s());
         let latency = Percentiles::of(&run.latency);
-        Round { flaws, per_s, hit_ratio: None, latency, run: Some(run) }
+        Round { flaws, per_s, hit_ratio: None, latency, server: None, run: Some(run) }
+    }
+
+    pub(crate) fn served(self, server: Option<ServerUse>) -> Round {
+        Round { server, ..self }
     }
 
     /// `checked` is the hit ratio, if there is one, or which invariant broke.
@@ -110,7 +120,7 @@ impl Round {
         let hit_ratio = checked.as_ref().ok().copied().flatten();
         let flaws = checked.err().map(Flaw::Broken).into_iter().collect();
         let (per_s, latency) = (measured.per_s, measured.batch_means);
-        Round { flaws, per_s, hit_ratio, latency, run: None }
+        Round { flaws, per_s, hit_ratio, latency, server: None, run: None }
     }
 
     fn only_lagged(&self) -> bool {
@@ -180,6 +190,7 @@ impl Gathered {
             flaws,
             per_s: median(&valid.iter().map(|round| round.per_s).collect::<Vec<_>>()),
             hit_ratio: median_of(valid.iter().filter_map(|round| round.hit_ratio)),
+            server: median_use(valid.iter().filter_map(|round| round.server)),
             latency: if in_process { batch_means() } else { Percentiles::of(&merged) },
             lag_p99_ns: runs.iter().map(|r| r.lag.value_at_quantile(0.99)).max().unwrap_or(0),
             failed: runs.iter().map(|run| run.error_count()).sum(),
@@ -202,8 +213,15 @@ impl Gathered {
             throughput: ratio(|round| round.per_s),
             p50: ratio(|round| round.latency.p50 as f64),
             p99: ratio(|round| round.latency.p99 as f64),
+            cpu: ratio(|round| round.server.map_or(0.0, |server| server.cpu_us)),
         }
     }
+}
+
+fn median_use(uses: impl Iterator<Item = ServerUse> + Clone) -> Option<ServerUse> {
+    let resident = median_of(uses.clone().map(|used| used.resident_bytes as f64))?;
+    let cpu_us = median_of(uses.map(|used| used.cpu_us))?;
+    Some(ServerUse { cpu_us, resident_bytes: resident as u64 })
 }
 
 /// The median, if there is anything.

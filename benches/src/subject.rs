@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::harness::{Outcome, Saturated, Saturation, Shot, Summary};
+use crate::harness::{Outcome, Saturated, Saturation, ServerProcess, Shot, Summary};
 
 /// Whose code it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,7 @@ type BoxedCheck = Box<dyn FnOnce(Summary) -> BoxFuture<'static, Result<(), Strin
 pub struct Ready {
     pub(crate) op: BoxedOp,
     pub(crate) check: BoxedCheck,
+    pub(crate) server: Option<ServerProcess>,
 }
 
 impl Ready {
@@ -42,7 +43,14 @@ impl Ready {
         Ready {
             op: Arc::new(move |shot| Box::pin(op(shot))),
             check: Box::new(move |summary| Box::pin(check(summary))),
+            server: None,
         }
+    }
+
+    /// The requests go to this process: what it uses is measured beside them.
+    #[must_use]
+    pub fn served_by(self, server: ServerProcess) -> Ready {
+        Ready { server: Some(server), ..self }
     }
 }
 

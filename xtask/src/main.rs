@@ -27,6 +27,7 @@ cargo x down                 stop them again
 
   --yes          install without asking (setup, test, ci, up); nothing is asked without a terminal
   --containers   use Docker instead of installing servers (setup, test, ci, up)
+  --peers        with the servers that comparisons measure ours beside: nginx (setup)
   --kafka        with what needs librdkafka and a Kafka broker (setup, test, ci)";
 
 /// What the command line asks for.
@@ -44,6 +45,8 @@ struct How {
     yes: bool,
     /// Take servers from Docker.
     containers: bool,
+    /// With the servers that comparisons measure ours beside.
+    peers: bool,
     /// With the Kafka bus and a broker for it.
     kafka: bool,
 }
@@ -85,6 +88,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
         match argument.as_str() {
             "--yes" | "-y" => asked.how.yes = true,
             "--containers" => asked.how.containers = true,
+            "--peers" => asked.how.peers = true,
             "--kafka" => asked.how.kafka = true,
             "--help" | "-h" => asked.command = "help".to_owned(),
             "--" => {

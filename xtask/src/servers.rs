@@ -55,6 +55,11 @@ pub(crate) fn browser() -> Option<PathBuf> {
         })
 }
 
+pub(crate) fn nginx() -> Option<PathBuf> {
+    // Debian keeps it where only root's PATH looks.
+    in_path("nginx").or_else(|| first_that_exists(&["/usr/sbin/nginx", "/opt/homebrew/bin/nginx"]))
+}
+
 /// Whether `python3 -m venv` works. Debian has that module in a package of its own.
 pub(crate) fn python_makes_environments() -> bool {
     succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]))

@@ -44,6 +44,13 @@ enum Need {
     Postgres,
     Browser,
     Python,
+    Nginx,
+}
+
+impl Need {
+    fn is_a_daemon(self) -> bool {
+        matches!(self, Self::Redis | Self::Postgres | Self::Nginx)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +61,7 @@ enum Installer {
 
 /// Makes sure that the servers, and where possible a browser, are there.
 pub(crate) fn setup(how: How) -> Result<Ready> {
-    let How { yes, containers, kafka } = how;
+    let How { yes, containers, peers, kafka } = how;
     if kafka {
         install_kafka()?;
     }
@@ -70,8 +77,8 @@ pub(crate) fn setup(how: How) -> Result<Ready> {
             bail!("{need:?} was installed and still cannot be found");
         }
     }
-    for need in [Need::Browser, Need::Python] {
-        if is_missing(need) {
+    for need in [Need::Browser, Need::Python, Need::Nginx] {
+        if is_missing(need) && (peers || need != Need::Nginx) {
             offer(installer, need, yes);
         }
     }
@@ -118,6 +125,7 @@ fn is_missing(need: Need) -> bool {
         }
         Need::Browser => servers::browser().is_none(),
         Need::Python => !servers::python_makes_environments(),
+        Need::Nginx => servers::nginx().is_none(),
     }
 }
 
@@ -175,7 +183,7 @@ fn install(installer: Installer, needs: &[Need], yes: bool) -> Result<()> {
     for command in &commands {
         println!("    {}", command.join(" "));
     }
-    if installer == Installer::Apt && needs.contains(&Need::Redis) {
+    if installer == Installer::Apt && needs.iter().any(|need| need.is_a_daemon()) {
         println!("Debian may start the daemons of these packages; nothing here uses them.");
     }
     if !yes && !agreed()? {
@@ -199,6 +207,7 @@ fn apt_commands(needs: &[Need]) -> Vec<Vec<String>> {
             Need::Postgres => "postgresql",
             Need::Browser => "chromium",
             Need::Python => "python3-venv",
+            Need::Nginx => "nginx-light",
         }
         .to_owned()
     }));
@@ -211,6 +220,7 @@ fn brew_commands(needs: &[Need]) -> Vec<Vec<String>> {
         Need::Postgres => words("brew install postgresql@17"),
         Need::Browser => words("brew install --cask chromium"),
         Need::Python => words("brew install python"),
+        Need::Nginx => words("brew install nginx"),
     };
     needs.iter().map(command).collect()
 }

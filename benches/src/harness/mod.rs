@@ -26,6 +26,8 @@ mod closed;
 pub use closed::ClosedLoop;
 mod saturate;
 pub use saturate::{Saturated, Saturation};
+mod server;
+pub use server::{ServerProcess, ServerUse};
 mod stats;
 pub use stats::{Ratio, interleaved, median, paired_ratio};
 mod slo;

@@ -25,7 +25,11 @@ fn grid(table: &Table) -> Grid {
         Mode::Closed | Mode::InProcess => ["rate vs baseline"].as_slice(),
     };
     let hits = table.rows.iter().any(|row| row.hit_ratio.is_some()).then_some("hit ratio");
-    let header: Vec<_> = header.into_iter().chain(hits).chain(compared.iter().copied()).collect();
+    let served = table.rows.iter().any(|row| row.server.is_some());
+    let of_server = ["server CPU", "server memory", "CPU vs baseline"];
+    let of_server = of_server.into_iter().filter(|_| served);
+    let compared = compared.iter().copied();
+    let header: Vec<_> = header.into_iter().chain(hits).chain(compared).chain(of_server).collect();
     let notes = table.rows.iter().filter_map(note).collect();
     let rows = table.rows.iter().map(|row| cells(table, row, header.len())).collect();
     Grid { header, rows, notes }
@@ -60,6 +64,12 @@ fn cells(table: &Table, row: &Row, width: usize) -> Vec<String> {
     } else {
         cells.push(ratio(versus.and_then(|v| v.throughput)));
     }
+    if let Some(server) = row.server {
+        cells.push(format!("{:.1} µs/request", server.cpu_us));
+        cells.push(format!("{:.0} MB", server.resident_bytes as f64 / 1e6));
+        cells.push(ratio(versus.and_then(|v| v.cpu)));
+    }
+    cells.resize(width, "-".to_owned());
     cells
 }
 

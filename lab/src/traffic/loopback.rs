@@ -82,6 +82,27 @@ impl Loopback {
         answer.unwrap_or(Err("timeout"))
     }
 
+    /// Gets `path` with these headers. Redirects are not followed.
+    ///
+    /// # Errors
+    /// As [`post`](Self::post).
+    ///
+    /// # Panics
+    /// When a header is not one.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, &'static str> {
+        let mut request = Request::get(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::default()).expect("an address and a path are a URI");
+        let answer = tokio::time::timeout(REQUEST_TIME_MAX, self.send(request)).await;
+        answer.unwrap_or(Err("timeout"))
+    }
+
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, &'static str> {
         let response = self.client.request(request).await.map_err(|_| "no connection")?;
         let (head, body) = response.into_parts();

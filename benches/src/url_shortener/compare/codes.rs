@@ -11,18 +11,12 @@ use url_shortener::codes::{AnyCodes, Codes, Draw, Scheme};
 use url_shortener::store::memory::Memory;
 
 use crate::harness::{Saturated, Saturation};
-use crate::{Bench, Comparison, LoopSubject, Role, Scenario};
+use crate::{Bench, LoopSubject, Role, Scenario};
 
-/// The registry entry.
-pub(super) fn comparison() -> Comparison {
-    let about =
-        "six generators of codes, seven digits where they can choose, over a counter in memory";
-    Comparison { system: "url-shortener", about, run: |bench| Box::pin(compare(bench)) }
-}
-
-async fn compare(bench: Bench) -> anyhow::Result<()> {
+pub(super) async fn compare(bench: &Bench) -> anyhow::Result<()> {
     let subjects = || Scheme::ALL.into_iter().map(generator).collect::<Vec<_>>();
-    let scenario = Scenario::new("codes", "one code after the other".to_owned(), "leased");
+    let about = "one code after the other, seven digits where there is a choice";
+    let scenario = Scenario::new("codes", about, "leased");
     let slice = Duration::from_millis(bench.pick(20, 50, 100));
     bench
         .in_process(scenario, Saturation { slice, ..Saturation::default() }.threads(1), subjects())
