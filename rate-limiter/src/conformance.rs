@@ -15,8 +15,13 @@ use crate::clock::{Clock, ManualClock};
 use crate::limiter::{Decision, Key, Limiter, Outcome};
 use crate::policy::{AlgorithmName, Limit, LimitSpec, OnStoreFailure, Policy, PolicySpec};
 
+#[cfg(feature = "gossip")]
+pub mod gossip;
+pub mod lease;
+mod linearizable;
 mod model;
 
+use linearizable::concurrent_histories_are_linearizable;
 use model::Model;
 
 /// Where the suite's clock starts: a time of day in 2026 that is no multiple of any window.
@@ -58,6 +63,7 @@ pub fn promises<F: Fixture>() -> Vec<Promise<F>> {
         a_flood_of_callers_gives_nobody_a_fresh_quota => "Strangers cannot push a limited caller out of the table.",
         extreme_rates_neither_drift_nor_overflow => "Once a year and a million per millisecond are both exact.",
         a_crowd_is_answered_as_if_one_by_one => "Requests made at once at one server are decided in the order they were made.",
+        concurrent_histories_are_linearizable => "What many tasks at many servers were told is explained by some order of their requests.",
         agrees_with_the_model => "Every decision of a random history equals the pure algorithm's.",
     }
 }

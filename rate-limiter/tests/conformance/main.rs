@@ -3,12 +3,14 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rate_limiter::clock::ManualClock;
-use rate_limiter::conformance::{EPOCH, Fixture, promises};
+use rate_limiter::clock::{Clock, ManualClock};
+use rate_limiter::conformance::{EPOCH, Fixture, gossip, lease, promises};
 use rate_limiter::gossip::Actor;
 use rate_limiter::store::coalesced::CoalescedLimiter;
 use rate_limiter::store::gossip::{GossipLimiter, GossipStore};
+use rate_limiter::store::lease::LeasedLimiter;
 use rate_limiter::store::memory::{KEYS_MAX_DEFAULT, Memory, MemoryLimiter};
 use rate_limiter::store::redis::{RESPONSE_TIMEOUT_DEFAULT, RedisLimiter, RedisStore, ScriptClock};
 use rate_limiter::{AlgorithmName, Policy, Store};
@@ -16,9 +18,13 @@ use testkit::Suite;
 
 mod naive;
 mod naive_coalescer;
+mod naive_gossip;
+mod naive_lease;
 
 use naive::{Bug, Naive};
 use naive_coalescer::{Mistake, NaiveCoalescer};
+use naive_gossip::{NaiveGossip, Rumour};
+use naive_lease::{Lapse, NaiveLease};
 
 fn main() -> ExitCode {
     let mut suite = Suite::new();
@@ -52,7 +58,29 @@ fn main() -> ExitCode {
         let make = move || async move { NaiveCoalescer::with(Some(mistake)) };
         suite.wrong(&mistake.name(), caught_by, promises, make);
     }
+    gossips(&mut suite);
+    leases(&mut suite);
     suite.run()
+}
+
+/// Nodes that count without a store, by what they promise each other.
+fn gossips(suite: &mut Suite) {
+    suite.answer("gossip", gossip::promises, || async { GossipFixture::new() });
+    suite.answer("naive-gossip", gossip::promises, || async { NaiveGossip::with(None) });
+    for (rumour, caught_by) in Rumour::ALL {
+        let make = move || async move { NaiveGossip::with(Some(rumour)) };
+        suite.wrong(&rumour.name(), caught_by, gossip::promises, make);
+    }
+}
+
+/// Nodes that lease from a store.
+fn leases(suite: &mut Suite) {
+    suite.answer("lease", lease::promises, || async { LeaseFixture::new() });
+    suite.answer("naive-lease", lease::promises, || async { NaiveLease::with(None) });
+    for (lapse, caught_by) in Lapse::ALL {
+        let make = move || async move { NaiveLease::with(Some(lapse)) };
+        suite.wrong(&lapse.name(), caught_by, lease::promises, make);
+    }
 }
 
 struct MemoryFixture {
@@ -112,6 +140,59 @@ impl Fixture for GossipFixture {
     fn servers(&self, policy: Policy, count: usize) -> Vec<Self::Limiter> {
         let limiter = Arc::new(self.store.limiter(policy));
         (0..count).map(|_| Arc::clone(&limiter)).collect()
+    }
+}
+
+impl gossip::GossipFixture for GossipFixture {
+    type Node = gossip::Node;
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn nodes(&self, policy: Policy, count: usize) -> Vec<gossip::Node> {
+        let node = |name| gossip::Node::new(Arc::clone(&self.clock), Actor(name), policy.clone());
+        (0..count as u64).map(node).collect()
+    }
+
+    fn node_ahead(&self, policy: Policy, by: Duration) -> gossip::Node {
+        let ahead = ManualClock::at(self.clock.now());
+        ahead.advance(by);
+        gossip::Node::new(Arc::new(ahead), Actor(99), policy)
+    }
+}
+
+/// Nodes in front of an in-process store.
+struct LeaseFixture {
+    clock: Arc<ManualClock>,
+}
+
+impl LeaseFixture {
+    const LIFE: Duration = Duration::from_millis(50);
+
+    fn new() -> Self {
+        Self { clock: Arc::new(ManualClock::at(EPOCH)) }
+    }
+}
+
+impl lease::LeaseFixture for LeaseFixture {
+    type Store = MemoryLimiter<ManualClock>;
+    type Node = LeasedLimiter<Arc<Self::Store>, ManualClock>;
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn life(&self) -> Duration {
+        Self::LIFE
+    }
+
+    fn nodes(&self, policy: Policy, count: usize) -> (Arc<Self::Store>, Vec<Self::Node>) {
+        let store = Memory::new(Arc::clone(&self.clock), KEYS_MAX_DEFAULT).limiter(policy);
+        let store = Arc::new(store);
+        let node = |_| LeasedLimiter::new(Arc::clone(&store), Arc::clone(&self.clock), Self::LIFE);
+        let nodes = (0..count).map(node).collect();
+        (store, nodes)
     }
 }
 

@@ -35,11 +35,12 @@ pub(crate) enum Bug {
     ChargesPartially,
     RefundsBeyondTheLimit,
     GrantsMoreThanIsThere,
+    DenyCacheWithoutGeneration,
 }
 
 impl Bug {
     /// Every mistake and the promise that must catch it.
-    pub(crate) const ALL: [(Self, &'static str); 19] = [
+    pub(crate) const ALL: [(Self, &'static str); 20] = [
         (Self::TwoStepReadThenWrite, "concurrent_callers_share_one_quota"),
         (Self::EachServerCountsAlone, "servers_agree_on_the_time"),
         (Self::OneBucketForEverybody, "callers_are_independent"),
@@ -59,6 +60,7 @@ impl Bug {
         (Self::ChargesPartially, "limits_are_all_or_nothing"),
         (Self::RefundsBeyondTheLimit, "refunds_never_exceed_the_limit"),
         (Self::GrantsMoreThanIsThere, "partial_grants_take_what_is_there"),
+        (Self::DenyCacheWithoutGeneration, "agrees_with_the_model"),
     ];
 
     pub(crate) fn name(self) -> String {
@@ -113,6 +115,7 @@ impl Fixture for Naive {
                 _ => Arc::clone(&shared),
             },
             touched: AtomicUsize::new(0),
+            denied: Mutex::default(),
         };
         (0..count).map(server).collect()
     }
@@ -128,6 +131,8 @@ pub(crate) struct NaiveLimiter {
     bug: Option<Bug>,
     buckets: Arc<Mutex<HashMap<(usize, String), Bucket>>>,
     touched: AtomicUsize,
+    /// Until when which caller was denied which cost; only for the bug that never forgets it.
+    denied: Mutex<HashMap<(String, u32), u64>>,
 }
 
 /// How one limit stands for one caller.
@@ -295,6 +300,27 @@ impl NaiveLimiter {
     }
 }
 
+impl NaiveLimiter {
+    /// A denial is remembered until its `retry_after`. Nothing that happens meanwhile, such as a
+    /// refund, is noticed.
+    async fn check_cached(&self, key: Key<'_>, cost: u32) -> Decision {
+        let (entry, now) = ((key.as_str().to_owned(), cost), self.clock.now().0);
+        let until = self.denied.lock().unwrap().get(&entry).copied().filter(|until| *until > now);
+        if let Some(until) = until {
+            let standings: Vec<_> =
+                (0..self.policy.limits().len()).map(|index| self.standing(index, key)).collect();
+            let retry_after = Duration::from_micros(until - now);
+            let outcome = Outcome::Denied { retry_after };
+            return Decision { outcome, ..self.decide(key, 0, &standings) };
+        }
+        let decision = self.charge(key, cost).await;
+        if let Outcome::Denied { retry_after } = decision.outcome {
+            self.denied.lock().unwrap().insert(entry, now + retry_after.as_micros() as u64);
+        }
+        decision
+    }
+}
+
 /// One lock around every step, except for the bug that is about not having it.
 static STEP: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -308,6 +334,9 @@ impl Limiter for NaiveLimiter {
             return Ok(self.charge(key, cost).await);
         }
         let _step = STEP.lock().await;
+        if self.has(Bug::DenyCacheWithoutGeneration) {
+            return Ok(self.check_cached(key, cost).await);
+        }
         Ok(self.charge(key, cost).await)
     }
 
