@@ -48,7 +48,7 @@ async fn policies_race_on_a_mix_and_on_a_trace() {
     for policy in ["lru", "s3fifo", "wtinylfu"] {
         tab.wait("every policy hits", &format!("{} > 30", hits(policy, 2))).await;
     }
-    tab.wait("the chart has lines", "document.querySelector('#ratios svg path')").await;
+    tab.wait("the chart has lines", "document.querySelector('#ratios svg polyline')").await;
     tab.screenshot("lru-cache.png").await;
     click(&mut tab, "#stop").await;
     tab.wait("it says that it stopped", &format!("{STATUS} === 'Stopped.'")).await;
