@@ -25,6 +25,7 @@ pub use direct::Direct;
 pub use job::{Context, Failure, Handler, Policy, enqueue};
 pub use ledger::{Ledger, Once};
 pub use runtime::{Event, Worker, WorkerSettings};
+pub use schedule::{Recurring, recur};
 /// Tells a [`Worker`] to stop.
 pub use tokio_util::sync::CancellationToken;
 

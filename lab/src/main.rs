@@ -5,6 +5,7 @@ mod compare;
 mod console;
 mod grade;
 mod pages;
+mod queue_server;
 mod serve;
 mod tables;
 mod traffic;
@@ -40,6 +41,9 @@ enum Command {
     Grade(grade::Arguments),
     /// Rewrite the generated tables of every document from the results.
     Tables(tables::Arguments),
+    /// The job queue in a process of its own, to be killed or measured.
+    #[command(hide = true)]
+    QueueServer(queue_server::Arguments),
 }
 
 #[tokio::main]
@@ -52,6 +56,7 @@ async fn main() -> ExitCode {
         Some(Command::Compare(arguments)) => compare::run(arguments).await,
         Some(Command::Grade(arguments)) => grade::run(arguments).await,
         Some(Command::Tables(arguments)) => tables::run(&arguments),
+        Some(Command::QueueServer(arguments)) => queue_server::run(arguments).await,
     };
     match done {
         Ok(code) => code,

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use job_queue::clock::Clock;
 use job_queue::worker::autoscale::Aim;
-use job_queue::worker::{Event, Incoming, Ledger, Worker, WorkerSettings};
+use job_queue::worker::{
+    Event, Handler, Incoming, Ledger, Recurring, Worker, WorkerSettings, recur,
+};
 use service::Shutdown;
 
 use super::operate::Server;
@@ -40,8 +43,24 @@ pub(crate) struct Work {
     /// Least time a job takes, to watch it
     #[arg(long, default_value_t = 0)]
     pace_ms: u64,
+    /// A job that comes again and again, as NAME=SECONDS=JSON: every worker with the flag sends
+    /// each tick. On a FIFO queue a tick is one job all the same, elsewhere the ledger sees to it
+    #[arg(long, value_name = "NAME=SECONDS=JSON", value_parser = recurring)]
+    recurring: Vec<Recurring>,
     #[command(flatten)]
     server: Server,
+}
+
+fn recurring(text: &str) -> Result<Recurring, String> {
+    let mut parts = text.splitn(3, '=');
+    let (Some(name), Some(seconds), Some(body)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("must be NAME=SECONDS=JSON".to_owned());
+    };
+    let every_ms = seconds.parse::<u64>().ok().filter(|it| *it > 0).map(|it| it * 1_000);
+    let every_ms = every_ms.ok_or_else(|| format!("{seconds:?} is not a number of seconds"))?;
+    serde_json::from_str::<serde_json::Value>(body).map_err(|it| format!("{body:?}: {it}"))?;
+    let (name, body) = (name.to_owned(), body.to_owned());
+    Ok(Recurring { name, every_ms, job: MakeThumbnails::JOB.to_owned(), body })
 }
 
 impl Work {
@@ -77,6 +96,13 @@ impl Work {
             };
             let (scaled, stop) = (worker.clone(), stop.clone());
             tokio::spawn(async move { scaled.autoscale(aim, LOOK_EVERY, stop).await });
+        }
+        if !self.recurring.is_empty() {
+            let (source, queue) = (self.server.client()?, self.queue.clone());
+            let (jobs, stop) = (self.recurring.clone(), stop.clone());
+            tokio::spawn(
+                async move { recur(&source, &queue, &jobs, &Clock::system(), stop).await },
+            );
         }
         worker.run(stop).await;
         Ok(())

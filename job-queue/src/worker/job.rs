@@ -53,6 +53,9 @@ pub struct Context {
     pub epoch: u32,
     /// When it was sent.
     pub sent_at_ms: u64,
+    /// The tick of a recurring job: equal for every scheduler that sent it, and so the key to do
+    /// it once on a queue that does not deduplicate.
+    pub tick: Option<String>,
 }
 
 /// How a job failed, by what should happen next.

@@ -25,7 +25,7 @@ use super::job::{
     REASON_ATTRIBUTE,
 };
 use super::lanes::{Lane, Picker};
-use super::schedule::too_early;
+use super::schedule::{TICK_ATTRIBUTE, too_early};
 use super::source::{Incoming, Outgoing, Source, SourceError};
 use crate::clock::Clock;
 use crate::limits::BATCH_MAX;
@@ -138,6 +138,7 @@ impl<S: Source> Worker<S> {
                 receives: message.receives,
                 epoch: message.epoch,
                 sent_at_ms: message.sent_at_ms,
+                tick: message.attributes.get(TICK_ATTRIBUTE).cloned(),
             };
             let handler = Arc::clone(&handler);
             Box::pin(async move {

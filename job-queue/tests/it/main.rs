@@ -3,6 +3,7 @@
 
 mod clients;
 mod crash;
+mod fuzz;
 mod nonsense;
 mod recovery;
 mod several_servers;

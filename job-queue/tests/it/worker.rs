@@ -9,8 +9,8 @@ use job_queue::message::Position;
 use job_queue::store::memory::Memory;
 use job_queue::worker::lanes::Lane;
 use job_queue::worker::{
-    Backoff, Context, Direct, Event, Failure, Handler, Jitter, Policy, Worker, WorkerSettings,
-    enqueue,
+    Backoff, Context, Direct, Event, Failure, Handler, Jitter, Policy, Recurring, Worker,
+    WorkerSettings, enqueue, recur,
 };
 use job_queue::{QueueId, Queues, Settings};
 use serde::{Deserialize, Serialize};
@@ -259,4 +259,48 @@ async fn workers_follow_the_backlog() {
     run.await.unwrap();
     scale.await.unwrap();
     assert_eq!(scene.tasks.finished.load(SeqCst), 300);
+}
+
+/// Two schedulers send every tick of one job; one starts late, one dies. Each tick is one message.
+#[tokio::test]
+async fn a_recurring_job_comes_once_a_tick_whoever_schedules_it() {
+    let clock = Clock::manual(1_790_000_000_000);
+    let queues = Memory::new(clock.clone());
+    let queue = QueueId::new("r", "reports.fifo");
+    queues.create(&queue, Settings::fifo()).await.unwrap();
+    let source = Direct::new(queues.clone(), "r", clock.clone());
+    let schedule = |stop: &CancellationToken| {
+        let (source, clock, stop) = (source.clone(), clock.clone(), stop.clone());
+        let report = Recurring {
+            name: "report".to_owned(),
+            every_ms: 60_000,
+            job: "task".to_owned(),
+            body: "\"Succeed\"".to_owned(),
+        };
+        tokio::spawn(async move { recur(&source, "reports.fifo", &[report], &clock, stop).await })
+    };
+    let sent = || async {
+        let there = queues.peek(&queue, Position::default(), 100).await.unwrap();
+        let ticks: std::collections::BTreeSet<_> =
+            there.iter().map(|it| it.content.dedup_id.clone().unwrap()).collect();
+        assert_eq!(ticks.len(), there.len(), "a tick came twice");
+        ticks.len()
+    };
+    let [first_stop, second_stop] = [(); 2].map(|()| CancellationToken::new());
+    let first = schedule(&first_stop);
+    // The ticks of the last two and a half minutes, in case nobody was there.
+    wait_until("a scheduler that starts catches up", PATIENCE, || async { sent().await == 3 })
+        .await;
+    let second = schedule(&second_stop);
+    for ticks in 4..=6 {
+        clock.advance_ms(60_000);
+        wait_until("the next tick", PATIENCE, || async { sent().await >= ticks }).await;
+    }
+    first_stop.cancel();
+    first.await.unwrap();
+    clock.advance_ms(60_000);
+    wait_until("the other one goes on", PATIENCE, || async { sent().await >= 7 }).await;
+    assert_eq!(sent().await, 7);
+    second_stop.cancel();
+    second.await.unwrap();
 }

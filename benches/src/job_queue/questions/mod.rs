@@ -1,11 +1,14 @@
 //! An interviewer's follow-up questions about the job queue.
 
 mod backlog;
+mod brokers;
+mod crash;
 mod depth;
 mod duplicates;
 mod poison;
 mod retry_storm;
 mod short_lease;
+mod worker_dies;
 
 use std::time::Duration;
 
@@ -21,17 +24,20 @@ use crate::Question;
 pub(super) fn questions() -> Vec<Question> {
     vec![
         poison::question(),
+        worker_dies::question(),
         duplicates::question(),
         short_lease::question(),
         retry_storm::question(),
         backlog::question(),
         depth::question(),
+        crash::question(),
+        brokers::question(),
     ]
 }
 
-const REGION: &str = "us-east-1";
+pub(super) const REGION: &str = "us-east-1";
 
-fn id(queue: &str) -> QueueId {
+pub(super) fn id(queue: &str) -> QueueId {
     QueueId::new(REGION, queue)
 }
 
