@@ -7,10 +7,10 @@
 //! paces first attempts too.
 //!
 //! A loss multiplies the window by [`GROW`], a win by [`SHRINK`]. The two balance where
-//! `losses · ln GROW = wins · ln(1/SHRINK)`: about one loss for three wins, 1.35 attempts for each
-//! success, however many clients there are. Losses of attempts that began before the window last
-//! grew say nothing about the new one and are not counted: thirty losers of one race are one
-//! piece of news, not thirty. After the adaptive back-off of Ethernet and the congestion window of
+//! `losses · ln GROW = wins · ln(1/SHRINK)`: about one loss for five wins, however many clients
+//! there are. Losses of attempts that began before the window last grew say nothing about the new
+//! one and are not counted: thirty losers of one race are one piece of news, not thirty. With them
+//! it is 1.3 to 1.4 attempts for each success. After the adaptive back-off of Ethernet and the congestion window of
 //! TCP; full jitter after M. Brooker, "Exponential Backoff and Jitter" (2015).
 
 use std::hash::BuildHasher;
@@ -22,8 +22,8 @@ use parking_lot::Mutex;
 /// What a lost attempt makes of the window.
 pub const GROW: f64 = 1.5;
 
-/// What a won attempt makes of it: about 1.5^(-1/4).
-pub const SHRINK: f64 = 0.9;
+/// What a won attempt makes of it: about 1.5^(-1/5).
+pub const SHRINK: f64 = 0.92;
 
 /// The longest window. Beyond it a waiting customer would rather be told that it is busy.
 pub const WINDOW_US_MAX: u64 = 400_000;
@@ -44,6 +44,9 @@ const BUDGET_MILLI_MAX: i64 = 200_000;
 /// above settles, so that nothing has to be learnt by losing.
 pub const FIRST: u64 = 5;
 
+/// A window below this part of an attempt's time has learnt nothing yet.
+const UNLEARNT: u64 = 64;
+
 /// The range from which pauses are drawn, and when it last grew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
@@ -61,7 +64,7 @@ pub fn after_loss(window: Window, began_us: u64, now_us: u64, rivals: u64) -> Wi
         return window;
     }
     let attempt_us = (now_us - began_us).max(1);
-    let width_us = match window.width_us < attempt_us {
+    let width_us = match window.width_us <= attempt_us / UNLEARNT {
         true => FIRST * attempt_us * rivals,
         false => (window.width_us as f64 * GROW) as u64,
     };

@@ -20,6 +20,8 @@ use crate::order::{
     Key, LINES_MAX, Line, Lines, Order, ReservationId, Restock, Sku, TTL_MS_DEFAULT,
 };
 
+use crate::problems::{AnyRoute, NeedsKey, NeedsVersion, OfHold, OfItem, OfReservation, TakesJson};
+
 /// Tells a client that its request was a repeat.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -178,11 +180,8 @@ fn item_body(item: Item) -> Response {
 /// Keep stock of a new SKU.
 #[utoipa::path(post, path = "/v1/items", request_body = NewItem, responses(
     (status = 201, description = "Created, with its ETag and Location", body = Item),
-    (status = 400, description = "The body is not JSON", body = Problem),
     (status = 409, description = "The SKU exists", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
-    (status = 503, description = "Try again after Retry-After", body = Problem),
+    TakesJson, AnyRoute,
 ))]
 async fn create_item<I: Inventory>(
     State(inventory): Service<I>,
@@ -199,8 +198,7 @@ async fn create_item<I: Inventory>(
     (status = 200, description = "The stock, with its ETag", body = Item),
     (status = 304, description = "Still the version named by If-None-Match"),
     (status = 400, description = "If-None-Match cannot be understood", body = Problem),
-    (status = 404, description = "No such SKU", body = Problem),
-    (status = 503, description = "Try again after Retry-After", body = Problem),
+    OfItem, AnyRoute,
 ))]
 async fn get_item<I: Inventory>(
     State(inventory): Service<I>,
@@ -217,14 +215,8 @@ async fn get_item<I: Inventory>(
     params(("sku" = String, Path), ("If-Match" = Option<String>, Header)),
     request_body = Count, responses(
     (status = 200, description = "Set, with the new ETag", body = Item),
-    (status = 400, description = "The body is not JSON, or If-Match cannot be understood", body = Problem),
-    (status = 404, description = "No such SKU", body = Problem),
     (status = 409, description = "More is held than that", body = Problem),
-    (status = 412, description = "The item has changed; the ETag is the current one", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
-    (status = 428, description = "If-Match is missing", body = Problem),
-    (status = 503, description = "Try again after Retry-After", body = Problem),
+    OfItem, TakesJson, NeedsVersion, AnyRoute,
 ))]
 async fn put_item<I: Inventory>(
     State(inventory): Service<I>,
@@ -252,11 +244,7 @@ async fn put_item<I: Inventory>(
     params(("sku" = String, Path), ("Idempotency-Key" = String, Header)),
     request_body = Delivery, responses(
     (status = 200, description = "The stock after it", body = Item),
-    (status = 400, description = "The body is not JSON, or the key is missing", body = Problem),
-    (status = 404, description = "No such SKU", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong, or the key was used with another delivery", body = Problem),
-    (status = 503, description = "Try again after Retry-After", body = Problem),
+    OfItem, TakesJson, NeedsKey, AnyRoute,
 ))]
 async fn restock<I: Inventory>(
     State(inventory): Service<I>,
@@ -274,12 +262,8 @@ async fn restock<I: Inventory>(
 #[utoipa::path(post, path = "/v1/reservations",
     params(("Idempotency-Key" = String, Header)), request_body = Cart, responses(
     (status = 201, description = "Held; Idempotency-Replayed says whether it is a repeat", body = ReservationBody),
-    (status = 400, description = "The body is not JSON, or the key is missing", body = Problem),
-    (status = 404, description = "No such SKU", body = Problem),
     (status = 409, description = "Sold out; `available` says what is there", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong, or the key was used with another cart", body = Problem),
-    (status = 503, description = "Busy, which is not sold out: try again after Retry-After", body = Problem),
+    OfItem, TakesJson, NeedsKey, AnyRoute,
 ))]
 async fn reserve<I: Inventory>(
     State(inventory): Service<I>,
@@ -299,9 +283,7 @@ async fn reserve<I: Inventory>(
 /// A reservation now.
 #[utoipa::path(get, path = "/v1/reservations/{id}", params(("id" = String, Path, format = "uuid")), responses(
     (status = 200, description = "How it stands", body = ReservationBody),
-    (status = 400, description = "The id is no UUID", body = Problem),
-    (status = 404, description = "No such reservation", body = Problem),
-    (status = 503, description = "Try again after Retry-After", body = Problem),
+    OfReservation, AnyRoute,
 ))]
 async fn get_reservation<I: Inventory>(
     State(inventory): Service<I>,
@@ -313,11 +295,7 @@ async fn get_reservation<I: Inventory>(
 /// Sell what is held. A repeat gets the same answer.
 #[utoipa::path(post, path = "/v1/reservations/{id}/confirm", params(("id" = String, Path, format = "uuid")), responses(
     (status = 200, description = "Sold", body = ReservationBody),
-    (status = 400, description = "The id is no UUID", body = Problem),
-    (status = 404, description = "No such reservation", body = Problem),
-    (status = 409, description = "It was cancelled", body = Problem),
-    (status = 410, description = "It has expired", body = Problem),
-    (status = 503, description = "Try again after Retry-After", body = Problem),
+    OfReservation, OfHold, AnyRoute,
 ))]
 async fn confirm<I: Inventory>(
     State(inventory): Service<I>,
@@ -329,11 +307,7 @@ async fn confirm<I: Inventory>(
 /// Give back what is held. A repeat gets the same answer.
 #[utoipa::path(post, path = "/v1/reservations/{id}/cancel", params(("id" = String, Path, format = "uuid")), responses(
     (status = 200, description = "Given back", body = ReservationBody),
-    (status = 400, description = "The id is no UUID", body = Problem),
-    (status = 404, description = "No such reservation", body = Problem),
-    (status = 409, description = "It was confirmed", body = Problem),
-    (status = 410, description = "It has expired", body = Problem),
-    (status = 503, description = "Try again after Retry-After", body = Problem),
+    OfReservation, OfHold, AnyRoute,
 ))]
 async fn cancel<I: Inventory>(
     State(inventory): Service<I>,
@@ -346,13 +320,7 @@ async fn cancel<I: Inventory>(
 #[utoipa::path(post, path = "/v1/reservations/{id}/extend", params(("id" = String, Path, format = "uuid")),
     request_body = Extension, responses(
     (status = 200, description = "Held until the new deadline", body = ReservationBody),
-    (status = 400, description = "The body is not JSON, or the id is no UUID", body = Problem),
-    (status = 404, description = "No such reservation", body = Problem),
-    (status = 409, description = "It has ended", body = Problem),
-    (status = 410, description = "It has expired", body = Problem),
-    (status = 415, description = "The body is not JSON by its content type", body = Problem),
-    (status = 422, description = "A field is wrong; errors[] names it", body = Problem),
-    (status = 503, description = "Try again after Retry-After", body = Problem),
+    OfReservation, OfHold, TakesJson, AnyRoute,
 ))]
 async fn extend<I: Inventory>(
     State(inventory): Service<I>,
@@ -365,7 +333,7 @@ async fn extend<I: Inventory>(
 /// Recompute every invariant from one snapshot.
 #[utoipa::path(get, path = "/v1/audit", responses(
     (status = 200, description = "What was added up, and what does not agree", body = Audit),
-    (status = 503, description = "Try again after Retry-After", body = Problem),
+    AnyRoute,
 ))]
 async fn audit<I: Inventory>(State(inventory): Service<I>) -> Result<Json<Audit>, Problem> {
     Ok(Json(inventory.audit().await?))

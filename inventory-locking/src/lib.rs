@@ -22,6 +22,9 @@
 //! 10. Expiry is decided by one clock inside the transaction; a hold past its deadline is worth
 //!     nothing, whether or not a sweeper ran ([`ledger`]).
 //!
+//! Those who come too late can be turned away before the database, by a gate that may be wrong in
+//! one direction only ([`answer::gated`]).
+//!
 //! Every answer keeps the same promises (`conformance`), and the counters are recomputed from
 //! the ledger at any time ([`audit`]).
 

@@ -1,15 +1,19 @@
-//! Every error as the problem document its caller can act on.
+//! Every error as the problem document its caller can act on, and which routes may answer with
+//! which.
 //!
 //! Sold out is a 409 that says what is there; expired is a 410, for nothing brings it back; too
 //! much at once is a 503 with `Retry-After` and never "sold out", because a shop that says so
 //! loses a customer it could have served.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::http::header::{ETAG, HeaderValue};
 use service::problem::Place;
 use service::{ETag, Problem};
+use utoipa::openapi::{Content, Ref, RefOr, Response};
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::inventory::Error;
 
@@ -65,4 +69,53 @@ impl From<Error> for Problem {
             }
         }
     }
+}
+
+type Documented = BTreeMap<String, RefOr<Response>>;
+
+/// Declares what groups of routes may answer with besides their own.
+macro_rules! groups {
+    ($($(#[$about:meta])* $group:ident { $($status:literal: $says:literal),+ $(,)? })+) => {$(
+        $(#[$about])*
+        pub(crate) struct $group;
+
+        impl IntoResponses for $group {
+            fn responses() -> Documented {
+                documented(&[$(($status, $says)),+])
+            }
+        }
+    )+};
+}
+
+groups! {
+    /// Every route.
+    AnyRoute { 503: "Busy, or the store did not answer: try again after Retry-After" }
+    /// Routes that take JSON.
+    TakesJson {
+        400: "The body is not JSON, or a parameter cannot be understood",
+        413: "The body is too large",
+        415: "The body is not JSON by its content type",
+        422: "A field is wrong; errors[] names it",
+    }
+    /// Routes about one item.
+    OfItem { 404: "No such SKU" }
+    /// Routes about one reservation.
+    OfReservation { 400: "The id is no UUID", 404: "No such reservation" }
+    /// Routes that end or move a hold.
+    OfHold { 409: "It has ended in another way", 410: "It has expired" }
+    /// Routes that need a key.
+    NeedsKey { 422: "A field is wrong, or the key was used with another request" }
+    /// Routes that need to be told a version.
+    NeedsVersion {
+        412: "The item has changed; the ETag is the current one",
+        428: "If-Match is missing",
+    }
+}
+
+fn documented(all: &[(u16, &str)]) -> Documented {
+    let response = |says: &str| {
+        let content = Content::new(Some(Ref::from_schema_name(Problem::name())));
+        Response::builder().description(says).content("application/problem+json", content).build()
+    };
+    all.iter().map(|(status, says)| (status.to_string(), response(says).into())).collect()
 }

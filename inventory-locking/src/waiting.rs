@@ -19,6 +19,10 @@ pub const WAITING_MAX: usize = 16_384;
 /// The most in one batch, so that the first of a batch does not wait for too many behind it.
 pub const BATCH_MAX: usize = 1_024;
 
+/// Turns of the scheduler that a batch waits for company. More, and a crowd that comes one by one
+/// would hold up the first of it.
+const TURNS_MAX: usize = 16;
+
 /// What each of them is told.
 pub(crate) type Verdict = Result<Grant, Error>;
 
@@ -62,6 +66,21 @@ impl Waiting {
         Batch {
             orders: queue.orders.drain(..count).collect(),
             replies: queue.replies.drain(..count).collect(),
+        }
+    }
+
+    /// Lets those who have just been answered come back before the next batch is taken: without
+    /// this it is the one buyer who was quickest, and every other batch is nearly empty. Goes on for
+    /// as long as each turn of the scheduler brings somebody; no time passes otherwise.
+    pub(crate) async fn gather(&self) {
+        let mut came = 0;
+        for _ in 0..TURNS_MAX {
+            tokio::task::yield_now().await;
+            let waiting = self.0.lock().orders.len();
+            if waiting == came {
+                return;
+            }
+            came = waiting;
         }
     }
 

@@ -1,6 +1,9 @@
 //! Questions about the inventory, and its answers compared.
 
 mod compare;
+mod crowd;
+mod over_http;
+mod matrix;
 mod crossover;
 mod questions;
 

@@ -346,14 +346,24 @@ impl NaiveInventory {
         let mut guards = Vec::new();
         for sku in skus {
             let lock = Arc::clone(
-                self.locks.lock().unwrap_or_else(PoisonError::into_inner).entry(sku).or_default(),
+                self.locks
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .entry(sku.clone())
+                    .or_default(),
             );
-            guards.push(lock.lock_owned().await);
+            // A deadlock ends as it does in a database: after a while, with an error.
+            let locked = tokio::time::timeout(LOCK_TIMEOUT, lock.lock_owned()).await;
+            let what = format!("no lock on {sku} within {LOCK_TIMEOUT:?}");
+            guards.push(locked.map_err(|_| Error::Unavailable { what, source: None })?);
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
         self.reserve_at_once(order)
     }
 }
+
+/// Far longer than anybody holds a lock here.
+const LOCK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn shown(sku: &Sku, stock: &Stock) -> Item {
     Item {

@@ -2,6 +2,8 @@
 
 mod client;
 mod http;
+mod document;
 mod crash;
+mod gate;
 mod ambiguous;
 mod linearizable;

@@ -6,6 +6,7 @@ mod death_between;
 mod idle_transaction;
 mod opposite_carts;
 mod contention;
+mod lost_gate;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub(super) fn questions() -> Vec<Question> {
         death_between::question(),
         opposite_carts::question(),
         idle_transaction::question(),
+        lost_gate::question(),
     ]
 }
 

@@ -72,9 +72,7 @@ async fn serve(shared: Arc<Shared>, pool: PgPool) {
         metrics::histogram!("inventory_batch_orders").record(batch.orders.len() as f64);
         let verdicts = settled(&shared, &pool, &batch.orders).await;
         batch.answer(verdicts);
-        // Those who have just been answered may want more: without this the next batch is the one
-        // buyer who was quickest, and every other batch is nearly empty.
-        tokio::task::yield_now().await;
+        shared.waiting.gather().await;
         if shared.waiting.is_done() {
             return;
         }

@@ -4,13 +4,15 @@
 //! are flushed together. Only [`POOL`] units are laid out in rows at a time; the rest is a number
 //! in slot 0, from which rows are filled when a buyer finds too few, and rows whose unit was sold
 //! are used again.
-//! Boundary: one statement for a cart of one line, else insert, claim, commit; filling is a
-//! transaction of its own, under the lock of slot 0, and one buyer of a server does it for all.
+//! Boundary: one statement for one unit, else insert, claim, commit; filling is a transaction of its
+//! own, under the lock of slot 0. Half a pool ahead a server fills on the side; who comes to empty
+//! rows all the same does it for all who wait.
 //! Blocks: nobody while claiming. "Sold out" is said under the locks of all rows, so it is never
 //! false. Fails: an attempt that finds too few free rows fills them and tries again.
 
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::Mutex;
@@ -49,10 +51,13 @@ const FILL: &str = "WITH spent AS (
         SELECT first + place AS slot
         FROM (SELECT coalesce(max(slot), 999) AS first FROM stock WHERE sku = $1 AND slot >= 1000) AS last,
              generate_series(1, $2 - (SELECT count(*) FROM spent)::int) AS place
+    ), filled AS (
+        INSERT INTO stock (sku, slot, available, held, sold, version)
+        SELECT $1, slot, 1, 0, 0, 0 FROM (TABLE spent UNION ALL TABLE fresh) AS slots
+        ON CONFLICT (sku, slot) DO UPDATE SET available = 1, version = stock.version + 1
+        RETURNING slot
     )
-    INSERT INTO stock (sku, slot, available, held, sold, version)
-    SELECT $1, slot, 1, 0, 0, 0 FROM (TABLE spent UNION ALL TABLE fresh) AS slots
-    ON CONFLICT (sku, slot) DO UPDATE SET available = 1, version = stock.version + 1";
+    SELECT min(slot), max(slot) FROM filled";
 
 const DRAIN: &str = "UPDATE stock SET available = 0, version = version + 1
     WHERE sku = $1 AND slot >= 1000 AND available = 1";
@@ -64,19 +69,57 @@ const TAKE_BULK: &str = "UPDATE stock
     SET available = available - $2, held = held + $2, version = version + 1
     WHERE sku = $1 AND slot = 0 AND available >= $2";
 
+/// The slot of the first unit; below are counters.
+const FIRST_UNIT: i32 = 1_000;
+
 /// SKUs that share a turn also share the wait for it: unlikely, and only slower.
 const TURNS: usize = 256;
 
-/// Who of this server fills, for each SKU, and how often it has been done.
+/// Who of this server fills, and where the rows are, for each SKU; clones share it.
+#[derive(Clone)]
 pub(super) struct Filling {
-    turns: Vec<(Mutex<()>, AtomicU64)>,
+    turns: Arc<Vec<Turn>>,
     hasher: foldhash::fast::RandomState,
+}
+
+#[derive(Default)]
+struct Turn {
+    filling: Mutex<()>,
+    /// How often it has been done.
+    fillings: AtomicU64,
+    /// Units claimed since.
+    claimed: AtomicU64,
+    /// The rows filled last, as far as this server knows: where to begin to look.
+    first: AtomicI32,
+    last: AtomicI32,
+}
+
+impl Turn {
+    /// Anywhere among the rows filled last. If everybody began at the first row, each would have to
+    /// step over all rows that the others have locked.
+    fn start(&self) -> i32 {
+        let first = self.first.load(Ordering::Relaxed).max(FIRST_UNIT);
+        fastrand::i32(first..=self.last.load(Ordering::Relaxed).max(first))
+    }
+
+    fn filled(&self, (first, last): (i32, i32)) {
+        self.first.store(first, Ordering::Relaxed);
+        self.last.store(last, Ordering::Relaxed);
+        self.claimed.store(0, Ordering::Relaxed);
+        self.fillings.fetch_add(1, Ordering::Release);
+    }
 }
 
 impl Default for Filling {
     fn default() -> Self {
-        let turns = (0..TURNS).map(|_| Default::default()).collect();
+        let turns = Arc::new((0..TURNS).map(|_| Turn::default()).collect());
         Self { turns, hasher: foldhash::fast::RandomState::default() }
+    }
+}
+
+impl Filling {
+    fn of(&self, line: &Line) -> &Turn {
+        &self.turns[self.hasher.hash_one(line.sku.as_str()) as usize % TURNS]
     }
 }
 
@@ -86,38 +129,83 @@ pub(super) async fn attempt(
     id: ReservationId,
     order: &Order,
 ) -> Attempt {
-    let turn_of = |line: &Line| filling.hasher.hash_one(line.sku.as_str()) as usize % TURNS;
-    let filled = |line: &Line| filling.turns[turn_of(line)].1.load(Ordering::Acquire);
-    let before: Vec<u64> = order.lines.iter().map(filled).collect();
-    let short = match claimed(pool, id, order).await? {
+    let fillings = |line: &Line| filling.of(line).fillings.load(Ordering::Acquire);
+    let before: Vec<u64> = order.lines.iter().map(fillings).collect();
+    let short = match claimed(pool, filling, id, order).await? {
         Ok(grant) => return Ok(grant),
         Err(short) => short,
     };
     // Everybody finds the rows empty at the same moment, and one of them can fill them: to queue
     // for the lock of slot 0 only to find them full would take as many turns as there are buyers.
     let line = &order.lines[short];
-    let (turn, count) = &filling.turns[turn_of(line)];
-    let _turn = turn.lock().await;
-    if count.load(Ordering::Acquire) != before[short] {
+    let turn = filling.of(line);
+    let _mine = turn.filling.lock().await;
+    if turn.fillings.load(Ordering::Acquire) != before[short] {
         return Err(Stop::Prepared);
     }
-    let laid_out = lay_out(pool, line).await?;
-    if matches!(laid_out, Stop::Prepared) {
-        count.fetch_add(1, Ordering::Release);
+    Err(lay_out(pool, turn, line).await?)
+}
+
+/// Fills on the side when half of the pool is gone.
+fn fill_ahead(pool: &PgPool, filling: &Filling, line: &Line) {
+    let claimed = filling.of(line).claimed.fetch_add(1, Ordering::Relaxed) + 1;
+    if claimed != POOL / 2 {
+        return;
     }
-    Err(laid_out)
+    let (pool, filling, line) = (pool.clone(), filling.clone(), line.clone());
+    tokio::spawn(async move {
+        let turn = filling.of(&line);
+        let Ok(_mine) = turn.filling.try_lock() else { return };
+        let filled = async {
+            let mut tx = begin(&pool).await?;
+            let backlog = rows::lock_backlog(&mut tx, &line.sku).await?;
+            let rows = fill(&mut tx, line.sku.as_str(), backlog, POOL / 2).await?;
+            committed(tx).await?;
+            Ok::<_, Stop>(rows)
+        };
+        // If it fails, those who find the rows empty do it.
+        if let Ok(Some(rows)) = filled.await {
+            turn.filled(rows);
+        }
+    });
+}
+
+/// Moves up to `most` units from slot 0 into rows; the first and the last of them.
+async fn fill(
+    tx: &mut PgConnection,
+    sku: &str,
+    backlog: u64,
+    most: u64,
+) -> Result<Option<(i32, i32)>, Stop> {
+    let filled = backlog.min(most);
+    if filled == 0 {
+        return Ok(None);
+    }
+    let fill = sqlx::query_as(FILL).bind(sku).bind(filled as i32);
+    let rows: (i32, i32) = fill.fetch_one(&mut *tx).await?;
+    set_backlog(tx, sku, backlog - filled).await?;
+    Ok(Some(rows))
 }
 
 /// The reservation, or which line found too few free rows.
 async fn claimed(
     pool: &PgPool,
+    filling: &Filling,
     id: ReservationId,
     order: &Order,
 ) -> Result<Result<Grant, usize>, Stop> {
-    match &order.lines[..] {
-        [line] if line.quantity <= CLAIM_MAX => claimed_at_once(pool, id, order, line).await,
-        _ => claimed_in_steps(pool, id, order).await,
+    let [line @ Line { quantity: 1, .. }] = &order.lines[..] else {
+        return claimed_in_steps(pool, id, order).await;
+    };
+    let somewhere = filling.of(line).start();
+    let mut claimed = claimed_at_once(pool, id, order, line, somewhere).await?;
+    if claimed.is_err() && somewhere > FIRST_UNIT {
+        claimed = claimed_at_once(pool, id, order, line, FIRST_UNIT).await?;
     }
+    if claimed.is_ok() {
+        fill_ahead(pool, filling, line);
+    }
+    Ok(claimed)
 }
 
 async fn claimed_at_once(
@@ -125,6 +213,7 @@ async fn claimed_at_once(
     id: ReservationId,
     order: &Order,
     line: &Line,
+    from: i32,
 ) -> Result<Result<Grant, usize>, Stop> {
     let mut connection = pool.acquire().await?;
     let granted: Result<Option<(i64,)>, _> = sqlx::query_as(include_str!("sql/unit.sql"))
@@ -132,7 +221,7 @@ async fn claimed_at_once(
         .bind(order.key.as_ref().map(Key::as_str))
         .bind(order.ttl_ms as i64)
         .bind(line.sku.as_str())
-        .bind(line.quantity as i64)
+        .bind(from)
         .fetch_optional(&mut *connection)
         .await;
     match granted {
@@ -182,7 +271,7 @@ async fn claim(tx: &mut PgConnection, line: &Line) -> Result<Option<Vec<(i32, u6
 }
 
 /// Makes it possible for the line to be met, or says that it is sold out.
-async fn lay_out(pool: &PgPool, line: &Line) -> Result<Stop, Stop> {
+async fn lay_out(pool: &PgPool, turn: &Turn, line: &Line) -> Result<Stop, Stop> {
     let mut tx = begin(pool).await?;
     let sku = line.sku.as_str();
     let backlog = rows::lock_backlog(&mut tx, &line.sku).await?;
@@ -193,11 +282,9 @@ async fn lay_out(pool: &PgPool, line: &Line) -> Result<Stop, Stop> {
         // Somebody has just filled them, or those that are free are being claimed.
         return Ok(Stop::Conflict);
     }
-    if small && backlog > 0 {
-        let filled = backlog.min(POOL);
-        sqlx::query(FILL).bind(sku).bind(filled as i32).execute(&mut *tx).await?;
-        set_backlog(&mut tx, sku, backlog - filled).await?;
+    if small && let Some(rows) = fill(&mut tx, sku, backlog, POOL).await? {
         committed(tx).await?;
+        turn.filled(rows);
         return Ok(Stop::Prepared);
     }
     let slots = rows::lock_slots(&mut tx, &line.sku).await?;

@@ -49,9 +49,7 @@ async fn serve(waiting: Waiting, writer: Writer, clock: Clock) {
         });
         let verdicts = written.await;
         std::mem::take(&mut *taken.lock()).answer(verdicts);
-        // Those who have just been answered may want more: without this the next batch is the one
-        // buyer who was quickest, and every other batch is nearly empty.
-        tokio::task::yield_now().await;
+        waiting.gather().await;
         if waiting.is_done() {
             return;
         }
