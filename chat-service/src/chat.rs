@@ -479,7 +479,7 @@ pub enum Error {
         reason: String,
     },
     /// There is no such thing, or none that this user may know of.
-    #[error("{field} does not exist, or you are not in it")]
+    #[error("{field} does not exist{}", if *field == "conversation" { ", or you are not in it" } else { "" })]
     NotFound {
         /// The field that names it.
         field: &'static str,

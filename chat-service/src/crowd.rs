@@ -24,6 +24,8 @@ const AT_ONCE: usize = 64;
 const SOURCES: usize = 4;
 /// Files a process may have open: more than any crowd here needs.
 const OPEN_FILES: u32 = 200_000;
+/// Files besides the connections: the log, the listener, the REST connections.
+const OTHER_FILES: usize = 300;
 const RAISED: &str = "CHAT_CROWD_RAISED";
 const ROUNDS: usize = 7;
 /// Longest wait for anything here.
@@ -92,11 +94,22 @@ fn with_more_files() -> anyhow::Result<()> {
     Err(failed).context("cannot start a shell to raise the number of open files")
 }
 
+fn open_files_max() -> anyhow::Result<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next()).context("a limit on files")?;
+    Ok(soft.parse().unwrap_or(usize::MAX))
+}
+
 /// Runs it; an error when somebody could not connect or did not hear the message.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     with_more_files()?;
-    let (people, members) = (settings.connections as usize, settings.members as usize);
-    let members = members.min(people);
+    let asked = settings.connections as usize;
+    let people = asked.min(open_files_max()?.saturating_sub(OTHER_FILES));
+    if people < asked {
+        say(&format!("This machine allows no process more files: {people} instead of {asked}."));
+    }
+    let members = (settings.members as usize).min(people);
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let server = Server::start(address)?;
     let api = Api::new(&format!("http://{address}"));

@@ -277,6 +277,7 @@ impl<'a> Checker<'a> {
                     Event::Sent { conversation, seq, .. } => view.own(conversation, *seq),
                     Event::Received { conversation, seq, sender, client_id, text } => {
                         let who = format!("{}/{}", device.user, device.device);
+                        view.may_begin(&device.user, conversation, *seq, text);
                         if let Some((property, what)) = view.push(conversation, *seq) {
                             self.report(property, format!("{who}: {conversation}: {what}"));
                         }
@@ -357,6 +358,15 @@ impl<'a> Checker<'a> {
     fn receipts(&mut self) {
         let mut delivered: HashMap<(&str, &str), u64> = HashMap::new();
         let mut read: HashMap<(&str, &str), u64> = HashMap::new();
+        for (conversation, log) in &self.history.logs {
+            for logged in log {
+                // Who joined later has nothing to receive or to read before that.
+                if let Some(user) = logged.text.strip_prefix("joined ") {
+                    delivered.insert((user, conversation), logged.seq - 1);
+                    read.insert((user, conversation), logged.seq - 1);
+                }
+            }
+        }
         for (device, event) in self.events() {
             let (most, conversation, seq) = match event {
                 Event::Acknowledged { conversation, seq } => (&mut delivered, conversation, seq),
@@ -417,8 +427,9 @@ impl<'a> Checker<'a> {
                 match event {
                     Event::Connected { cursors } => view.reconnect(cursors),
                     Event::Sent { conversation, seq, .. } => view.own(conversation, *seq),
-                    Event::Received { conversation, seq, .. } => {
-                        drop(view.push(conversation, *seq))
+                    Event::Received { conversation, seq, text, .. } => {
+                        view.may_begin(&device.user, conversation, *seq, text);
+                        drop(view.push(conversation, *seq));
                     }
                     _ => {}
                 }
@@ -478,6 +489,13 @@ impl View {
             *upto += 1;
         }
         own.retain(|seq| seq > upto);
+    }
+
+    /// Who joined later begins with their own `joined`: what was before is not for them.
+    fn may_begin(&mut self, user: &str, conversation: &str, seq: u64, text: &str) {
+        if text.strip_prefix("joined ") == Some(user) && self.upto(conversation) == 0 {
+            self.upto.insert(conversation.to_owned(), seq - 1);
+        }
     }
 
     /// A message was pushed: it has to be the next one.

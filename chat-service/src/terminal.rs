@@ -1,5 +1,6 @@
 //! `chat-service chat --as alice`: chat in the terminal, with reconnecting.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ struct Terminal {
     user: String,
     device: Device,
     to: Option<ConversationId>,
+    /// What conversations are called here.
+    names: HashMap<ConversationId, String>,
     next_history: u64,
 }
 
@@ -64,7 +67,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let device = Device::new(token.clone(), CREDIT);
     let user = settings.user.clone();
-    let mut terminal = Terminal { api, token, user, device, to, next_history: 0 };
+    let names = to.into_iter().zip(settings.to).collect();
+    let mut terminal = Terminal { api, token, user, device, to, names, next_history: 0 };
     say("/to NAME   /group TITLE NAME...   /history   /typing   /quit");
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut pause_ms = PAUSE_MS;
@@ -123,14 +127,15 @@ impl Terminal {
         match (words.next(), self.to) {
             (None, _) => vec![],
             (Some("/to"), _) => {
-                let opened = self.api.direct(&self.token, words.next().unwrap_or_default()).await;
-                self.opened(opened)
+                let name = words.next().unwrap_or_default();
+                let opened = self.api.direct(&self.token, name).await;
+                self.opened(opened, name)
             }
             (Some("/group"), _) => {
                 let title = words.next().unwrap_or_default();
                 let members: Vec<&str> = words.collect();
                 let opened = self.api.group(&self.token, title, &members).await;
-                self.opened(opened)
+                self.opened(opened, title)
             }
             (Some(_), None) => {
                 say("(to whom? /to NAME)");
@@ -149,9 +154,14 @@ impl Terminal {
     fn opened(
         &mut self,
         opened: Result<ConversationId, chat_service::client::ApiError>,
+        name: &str,
     ) -> Vec<ClientFrame> {
         match opened {
-            Ok(conversation) => self.to = Some(conversation),
+            Ok(conversation) => {
+                self.to = Some(conversation);
+                self.names.insert(conversation, name.to_owned());
+                say(&format!("(to {name})"));
+            }
             Err(error) => say(&format!("({error})")),
         }
         vec![]
@@ -188,10 +198,13 @@ impl Terminal {
                 say(&format!("  ✓✓ {user} has everything up to {delivered} and read up to {read}"));
             }
             ServerFrame::Conversations { items, .. } => {
-                for item in items.iter().filter(|item| item.unread > 0) {
+                for item in items {
                     let with = item.with.as_ref().map(ToString::to_string);
-                    let name = with.or_else(|| item.title.clone()).unwrap_or_default();
-                    say(&format!("({} unread from {name})", item.unread));
+                    let name = with.or(item.title).unwrap_or_default();
+                    if item.unread > 0 {
+                        say(&format!("({} unread from {name})", item.unread));
+                    }
+                    self.names.insert(item.conversation, name);
                 }
             }
             ServerFrame::Page { messages, .. } => messages.iter().for_each(|m| self.show(m)),
@@ -207,11 +220,15 @@ impl Terminal {
     }
 
     fn show(&self, message: &Message) {
-        let Message { seq, sender, content, .. } = message;
+        let Message { seq, sender, content, conversation, .. } = message;
+        // What is not of the conversation one writes to says where it belongs.
+        let elsewhere = self.to.is_some_and(|to| to != *conversation);
+        let name = self.names.get(conversation).map_or("elsewhere", String::as_str);
+        let place = if elsewhere { format!("[{name}] ") } else { String::new() };
         match content {
-            Content::Text(text) => say(&format!("{seq:>4} {sender}: {text}")),
-            Content::Joined(user) => say(&format!("{seq:>4} ({sender} added {user})")),
-            Content::Left(user) => say(&format!("{seq:>4} ({user} left)")),
+            Content::Text(text) => say(&format!("{seq:>4} {place}{sender}: {text}")),
+            Content::Joined(user) => say(&format!("{seq:>4} {place}({sender} added {user})")),
+            Content::Left(user) => say(&format!("{seq:>4} {place}({user} left)")),
         }
     }
 }

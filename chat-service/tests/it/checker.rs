@@ -362,3 +362,47 @@ fn every_seeded_wrong_server_is_caught_by_the_property_it_breaks() {
         );
     }
 }
+
+/// Who joins later begins at their own entry; anything before it, and any later beginning, is not
+/// theirs to see.
+#[test]
+fn a_late_member_begins_with_their_own_entry_and_nowhere_else() {
+    let logged = |seq: u64, text: &str| Logged {
+        seq,
+        sender: "ann".to_owned(),
+        client_id: format!("id {seq}"),
+        text: text.to_owned(),
+    };
+    let log = [logged(1, "before"), logged(2, "joined bob"), logged(3, "hi bob")];
+    let seen_from = |first: u64| {
+        let (user, device) = ("bob".to_owned(), "phone".to_owned());
+        let received = log.iter().filter(|logged| logged.seq >= first).map(|logged| {
+            let Logged { seq, sender, client_id, text } = logged.clone();
+            Event::Received { conversation: ROOM.to_owned(), seq, sender, client_id, text }
+        });
+        let bob = DeviceHistory { user, device, events: received.collect() };
+        let sending = log.iter().map(|logged| Event::Sending {
+            conversation: ROOM.to_owned(),
+            client_id: logged.client_id.clone(),
+            text: logged.text.clone(),
+        });
+        let sent = log.iter().map(|logged| Event::Sent {
+            conversation: ROOM.to_owned(),
+            client_id: logged.client_id.clone(),
+            seq: logged.seq,
+        });
+        let ann = DeviceHistory {
+            user: "ann".to_owned(),
+            device: "phone".to_owned(),
+            events: sending.chain(sent).collect(),
+        };
+        let history = History {
+            devices: vec![ann, bob],
+            logs: BTreeMap::from([(ROOM.to_owned(), log.to_vec())]),
+            members: BTreeMap::from([(ROOM.to_owned(), vec!["ann".to_owned(), "bob".to_owned()])]),
+        };
+        check(&history).into_iter().map(|anomaly| anomaly.property).collect::<Vec<_>>()
+    };
+    assert_eq!(seen_from(2), []);
+    assert_eq!(seen_from(3), [Property::Gapless]);
+}

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat_service::Seq;
 use chat_service::bus::local::Local;
-use chat_service::client::{Device, Socket};
-use chat_service::protocol::{ClientFrame, Resume, ServerFrame};
+use chat_service::protocol::ServerFrame;
 use chat_service::store::memory::Memory;
-use chat_service::{ClientId, Seq};
 use faultline::{Direction, Fault, Proxy};
 use service::Clock;
 use testkit::Seed;
 use tokio::sync::watch;
 
-use crate::support::{PATIENCE, Person, Server, cast, code, end, judge, next_where, settings};
+use crate::support::{PATIENCE, Person, Seat, Server, cast, code, judge, judge_group, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cuts_half_open_sockets_and_lost_answers_lose_and_repeat_nothing() {
@@ -57,64 +56,36 @@ async fn a_stalled_client_is_closed_as_slow_and_the_others_do_not_notice() {
     let (bob, cy) =
         (Person::enter(&api, "bob", "phone").await, Person::enter(&api, "cy", "phone").await);
     let group = api.group(&alice.token, "busy", &["bob", "cy"]).await.unwrap();
-    let mut writing = alice.connect(&server.base, 2_048).await;
-    let mut device = Device::new(bob.token.clone(), 2_048);
-    let mut stalled = Socket::connect(&server.base, &device.hello(Resume::Missed)).await.unwrap();
-    let mut reading = cy.connect(&server.base, 2_048).await;
+    let mut writing = Seat::take(&server.base, "alice", "laptop", &alice, 2_048).await;
+    let mut stalled = Seat::take(&server.base, "bob", "phone", &bob, 2_048).await;
+    let mut reading = Seat::take(&server.base, "cy", "phone", &cy, 2_048).await;
     // More than the kernel's buffers of a loopback connection can hold.
-    let text: Arc<str> = "x".repeat(15_000).into();
-    let total = 900;
+    let (text, total) = ("x".repeat(15_000), 900);
+    let last = Seq(total + 2); // two joined at the beginning
     let writer = tokio::spawn(async move {
-        for chunk in 0..total / 20 {
-            let frames: Vec<_> = (0..20)
-                .map(|_| ClientFrame::Send {
-                    client_id: ClientId::fresh(),
-                    conversation: group,
-                    text: Arc::clone(&text),
-                })
-                .collect();
-            writing.send_all(&frames).await.unwrap();
-            let mut sent = 0;
-            while sent < 20 {
-                next_where(&mut writing, |f| matches!(f, ServerFrame::Sent { .. }).then_some(()))
-                    .await;
-                sent += 1;
+        for number in 1..=total {
+            writing.write(group, &text).await;
+            if number.is_multiple_of(20) {
+                while !writing.witness.device.unsent().is_empty() {
+                    writing.hear().await.expect("a connection");
+                }
             }
-            let _ = chunk;
         }
+        writing.until(group, last).await;
+        writing
     });
-    let last = Seq(total as u64 + 2); // two joined at the beginning
-    let mut got = 0;
-    next_where(&mut reading, |frame| match frame {
-        ServerFrame::Message(message) => {
-            got += 1;
-            (message.seq == last).then_some(())
-        }
-        _ => None,
-    })
-    .await;
-    writer.await.unwrap();
-    assert_eq!(got, last.0 - 1, "the one who reads has all of it since joining");
+    reading.until(group, last).await;
+    let writing = writer.await.unwrap();
     // The stalled one did not read; when it does, it finds what fitted, and the end.
     tokio::time::sleep(Duration::from_millis(900)).await; // longer than slow_ms without reading
-    let ended = loop {
-        match stalled.next().await {
-            Ok(frame) => drop(device.hear(frame)),
-            Err(ended) => break ended,
-        }
-    };
+    let ended = stalled.end().await;
     assert!(ended.may_reconnect(), "{ended}");
-    assert!(device.cursor(group) < last, "the stalled client was sent everything: no bound");
-    let mut again = Socket::connect(&server.base, &device.hello(Resume::Missed)).await.unwrap();
-    while device.cursor(group) < last {
-        let frame = crate::support::next(&mut again).await;
-        let before = device.cursor(group);
-        if let ServerFrame::Message(message) = &frame {
-            assert_eq!(message.seq, before.next(), "a gap or a repeat after resuming");
-        }
-        device.hear(frame);
-        again.send_all(&device.due()).await.unwrap();
-    }
+    let had = stalled.witness.device.cursor(group);
+    assert!(had < last, "the stalled client was sent everything: no bound");
+    stalled.again(&server.base).await;
+    stalled.until(group, last).await;
+    let devices = [writing, stalled, reading].map(|seat| seat.witness.into_history());
+    judge_group(&api, &alice.token, group, devices.into(), &["alice", "bob", "cy"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,37 +94,38 @@ async fn a_storm_of_reconnects_is_served() {
     let one = Server::start(Arc::clone(&store), Arc::clone(&bus)).await;
     let api = one.api();
     let alice = Person::enter(&api, "alice", "laptop").await;
-    let mut crowd = Vec::new();
-    for index in 0..150 {
-        crowd.push(Person::enter(&api, &format!("u{index}"), "phone").await);
-    }
     let names: Vec<String> = (0..150).map(|index| format!("u{index}")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let group = api.group(&alice.token, "crowd", &names).await.unwrap();
-    let mut sockets = Vec::new();
-    for person in &crowd {
-        sockets.push(person.connect(&one.base, 1_000).await);
+    let mut crowd = Vec::new();
+    for name in &names {
+        crowd.push(Person::enter(&api, name, "phone").await);
+    }
+    let members: Vec<&str> = names.iter().map(String::as_str).collect();
+    let group = api.group(&alice.token, "crowd", &members).await.unwrap();
+    let mut seats = Vec::new();
+    for (name, person) in names.iter().zip(&crowd) {
+        seats.push(Seat::take(&one.base, name, "phone", person, 1_000).await);
     }
     one.stop().await;
-    for socket in &mut sockets {
-        assert_eq!(code(&end(socket).await), 4000, "told to come back");
+    for seat in &mut seats {
+        assert_eq!(code(&seat.end().await), 4000, "told to come back");
     }
     let two = Server::start(store, bus).await;
-    let coming = crowd.iter().map(|person| async {
-        let mut socket = person.connect(&two.base, 1_000).await;
-        next_where(&mut socket, |f| matches!(f, ServerFrame::CaughtUp).then_some(())).await;
-        socket
+    let coming = seats.into_iter().map(|mut seat| {
+        let base = two.base.clone();
+        async move {
+            seat.again(&base).await;
+            while seat.hear().await.expect("a connection") != ServerFrame::CaughtUp {}
+            seat
+        }
     });
-    let mut sockets = futures::future::join_all(coming).await;
-    let mut writing = alice.connect(&two.base, 1_000).await;
-    let (client_id, text) = (ClientId::fresh(), "welcome back".into());
-    writing.send(&ClientFrame::Send { client_id, conversation: group, text }).await.unwrap();
-    for socket in &mut sockets {
-        let seq = next_where(socket, |frame| match frame {
-            ServerFrame::Message(message) => Some(message.seq),
-            _ => None,
-        })
-        .await;
-        assert_eq!(seq, Seq(151), "150 joined before");
+    let mut seats = futures::future::join_all(coming).await;
+    let mut writing = Seat::take(&two.base, "alice", "laptop", &alice, 1_000).await;
+    writing.write(group, "welcome back").await;
+    seats.push(writing);
+    for seat in &mut seats {
+        seat.until(group, Seq(151)).await; // 150 joined before
     }
+    let devices = seats.into_iter().map(|seat| seat.witness.into_history()).collect();
+    let everybody: Vec<&str> = members.into_iter().chain(["alice"]).collect();
+    judge_group(&two.api(), &alice.token, group, devices, &everybody).await;
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chat_service::Error;
 use chat_service::bus::local::Local;
 use chat_service::bus::redis::RedisBus;
 use chat_service::bus::{Bus, Event, Listener, Signal};
 use chat_service::protocol::{ClientFrame, ServerFrame};
 use chat_service::store::memory::Memory;
+use chat_service::{Error, Seq};
 use tokio::sync::watch;
 
-use crate::support::{PATIENCE, Person, Server, cast, code, end, judge, next_where};
+use crate::support::{PATIENCE, Person, Seat, Server, cast, code, end, judge, next_where};
 
 /// A bus whose link from this server to the others can be cut: what is published meanwhile is lost
 /// without a word, and `Gap` is heard when it heals, as a reconnecting client of a real bus would.
@@ -155,16 +155,16 @@ async fn what_a_server_could_not_tell_before_it_died_is_told_by_another() {
     let alice = Person::enter(&one.api(), "alice", "laptop").await;
     let bob = Person::enter(&two.api(), "bob", "phone").await;
     let conversation = one.api().direct(&alice.token, "bob").await.unwrap();
-    let mut at_two = bob.connect(&two.base, 100).await;
-    let mut at_one = alice.connect(&one.base, 100).await;
+    let mut at_two = Seat::take(&two.base, "bob", "phone", &bob, 100).await;
+    let mut at_one = Seat::take(&one.base, "alice", "laptop", &alice, 100).await;
     // Committed, acknowledged to Alice, and never published; then the server is gone.
     dying.cut();
-    let client_id = chat_service::ClientId::fresh();
-    let text = "before the lights go out".into();
-    at_one.send(&ClientFrame::Send { client_id, conversation, text }).await.unwrap();
-    next_where(&mut at_one, |frame| matches!(frame, ServerFrame::Sent { .. }).then_some(())).await;
+    at_one.write(conversation, "before the lights go out").await;
+    while !matches!(at_one.hear().await.unwrap(), ServerFrame::Sent { .. }) {}
     one.stop().await;
-    next_where(&mut at_two, |frame| matches!(frame, ServerFrame::Message(_)).then_some(())).await;
+    at_two.until(conversation, Seq(1)).await;
+    let devices = [at_one, at_two].map(|seat| seat.witness.into_history());
+    judge(&two.api(), &alice.token, conversation, devices.into()).await;
 }
 
 /// Two servers on a real Redis that is killed and restarted while people write.

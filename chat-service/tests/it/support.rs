@@ -7,7 +7,7 @@ use std::time::Duration;
 use chat_service::bus::Bus;
 use chat_service::bus::local::Local;
 use chat_service::client::{Api, Device, Ended, Heard, Socket, Witness, text_of};
-use chat_service::history::{DeviceHistory, History, Logged, check};
+use chat_service::history::{DeviceHistory, Event, History, Logged, check};
 use chat_service::protocol::{ClientFrame, Resume, ServerFrame};
 use chat_service::store::memory::Memory;
 use chat_service::{ConversationId, Node, NodeSettings, Seq, Store, http};
@@ -90,6 +90,64 @@ impl Person {
         let mut socket = Socket::connect(base, &device.hello(Resume::Missed)).await.unwrap();
         assert!(matches!(next(&mut socket).await, ServerFrame::Welcome { .. }));
         socket
+    }
+}
+
+/// A person with a connection, whose history is written down.
+pub(crate) struct Seat {
+    pub(crate) witness: Witness,
+    pub(crate) socket: Socket,
+}
+
+impl Seat {
+    pub(crate) async fn take(
+        base: &str,
+        user: &str,
+        device: &str,
+        person: &Person,
+        credit: u32,
+    ) -> Self {
+        let mut witness = Witness::new(user, device, Device::new(person.token.clone(), credit));
+        let (hello, _) = witness.begin(Resume::Missed);
+        Self { witness, socket: Socket::connect(base, &hello).await.unwrap() }
+    }
+
+    /// Connects again, as after a break: what is not known to be sent is sent again.
+    pub(crate) async fn again(&mut self, base: &str) {
+        let (hello, unsent) = self.witness.begin(Resume::Missed);
+        self.socket = Socket::connect(base, &hello).await.unwrap();
+        self.socket.send_all(&unsent).await.unwrap();
+    }
+
+    /// Takes a frame in, and acknowledges.
+    pub(crate) async fn hear(&mut self) -> Result<ServerFrame, Ended> {
+        let hearing = tokio::time::timeout(PATIENCE, self.socket.next());
+        let frame = hearing.await.expect("a frame")?;
+        self.witness.hear(frame.clone());
+        // Who was closed may still have frames to read.
+        drop(self.socket.send_all(&self.witness.due()).await);
+        Ok(frame)
+    }
+
+    /// Hears until the device has everything up to `seq`.
+    pub(crate) async fn until(&mut self, group: ConversationId, seq: Seq) {
+        while self.witness.device.cursor(group) < seq {
+            self.hear().await.expect("a connection");
+        }
+    }
+
+    /// Hears until the connection ends.
+    pub(crate) async fn end(&mut self) -> Ended {
+        loop {
+            if let Err(ended) = self.hear().await {
+                return ended;
+            }
+        }
+    }
+
+    pub(crate) async fn write(&mut self, group: ConversationId, text: &str) {
+        let frame = self.witness.write(group, text);
+        self.socket.send(&frame).await.unwrap();
     }
 }
 
@@ -277,9 +335,30 @@ pub(crate) async fn judge(
     conversation: ConversationId,
     devices: Vec<DeviceHistory>,
 ) -> usize {
-    let log = read_log(api, cast_token, conversation).await;
+    judge_group(api, cast_token, conversation, devices, &["alice", "bob"]).await
+}
+
+/// The same for a group. What its admin changed over REST is in the log, too.
+pub(crate) async fn judge_group(
+    api: &Api,
+    token: &str,
+    conversation: ConversationId,
+    mut devices: Vec<DeviceHistory>,
+    members: &[&str],
+) -> usize {
+    let log = read_log(api, token, conversation).await;
     let messages = log.len();
-    let members = vec!["alice".to_owned(), "bob".to_owned()];
+    let joins = log.iter().filter(|logged| logged.text.starts_with("joined "));
+    let joins = joins.map(|logged| Event::Sending {
+        conversation: conversation.to_string(),
+        client_id: logged.client_id.clone(),
+        text: logged.text.clone(),
+    });
+    let admin = log.first().map(|logged| logged.sender.clone());
+    if let Some(device) = devices.iter_mut().find(|device| Some(&device.user) == admin.as_ref()) {
+        device.events.splice(0..0, joins);
+    }
+    let members = members.iter().map(|member| (*member).to_owned()).collect();
     let history = History {
         devices,
         logs: BTreeMap::from([(conversation.to_string(), log)]),
