@@ -17,10 +17,7 @@ pub(super) async fn page(lab: &Lab) -> anyhow::Result<Page> {
     let directory = tempfile::tempdir().context("a directory for the links")?;
     let store = Arc::new(Sqlite::open(&directory.path().join("links.db"))?);
     let own_host = lab.address.ip().to_string();
-    let options = Options {
-        policy: UrlPolicy::new([own_host.as_str()])?,
-        ..Options::default()
-    };
+    let options = Options { policy: UrlPolicy::new([own_host.as_str()])?, ..Options::default() };
     let shortener = Shortener::start(store, options).await?;
     // Registered first, so that it runs last: after the clicks that are still to be written.
     lab.shutdown.on_drained("url-shortener", async move { drop(directory) });

@@ -9,4 +9,5 @@ mod chat;
 mod pages;
 mod grading;
 mod access;
+mod containers;
 mod job_queue;
