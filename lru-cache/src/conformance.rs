@@ -7,10 +7,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    future::ready,
     sync::Arc,
 };
 
-use testkit::{Promise, Seed, Verdict, conformance::Broken, ensure, promise};
+use testkit::{Promise, Seed, Verdict, conformance::Broken, ensure, promise, shrink};
 
 use crate::cache::{Cache, Cause, Departure};
 
@@ -379,13 +380,28 @@ async fn a_peek_does_not_renew<F: Fixture>(fixture: Arc<F>) -> Verdict {
 }
 
 async fn behaves_like_the_model<F: Fixture>(fixture: Arc<F>) -> Verdict {
+    let history: Vec<_> = operations(7, 10_000).collect();
+    let Err((at, what)) = agrees_with_a_list(&*fixture, &history) else { return Ok(()) };
+    let differs = |steps: Vec<Operation>| ready(agrees_with_a_list(&*fixture, &steps).is_err());
+    let short = shrink::shortest(history[..=at].to_vec(), differs).await;
+    let what = agrees_with_a_list(&*fixture, &short).err().map_or(what, |(_, what)| what);
+    let told: Vec<_> = short.iter().map(|operation| format!("{operation:?}")).collect();
+    Err(broken(what, &told))
+}
+
+/// Plays a history against a fresh cache and a list with the oldest first, searched from the front:
+/// too simple to be wrong.
+///
+/// # Errors
+/// The first operation after which the two differ, and how.
+fn agrees_with_a_list<F: Fixture>(
+    fixture: &F,
+    history: &[Operation],
+) -> Result<(), (usize, String)> {
     let capacity = 30;
     let mut cache = fixture.cache(capacity);
-    // Oldest first, searched from the front: too simple to be wrong.
     let mut model: Vec<(u64, u64)> = Vec::new();
-    let mut history = Vec::new();
-    for operation in operations(7, 10_000) {
-        history.push(format!("{operation:?}"));
+    for (at, &operation) in history.iter().enumerate() {
         let (key, written) = match operation {
             Operation::Get(key) | Operation::Remove(key) => (key, None),
             Operation::Put(key, value) => (key, Some(value)),
@@ -408,7 +424,7 @@ async fn behaves_like_the_model<F: Fixture>(fixture: Arc<F>) -> Verdict {
             expected.push(model.remove(0).1);
         }
         if got != expected {
-            return Err(broken(format!("handed out {got:?}, the model {expected:?}"), &history));
+            return Err((at, format!("{operation:?} hands out {got:?}, the model {expected:?}")));
         }
     }
     Ok(())

@@ -11,4 +11,5 @@ mod race;
 mod shortener;
 mod grading;
 mod access;
+mod containers;
 mod job_queue;
