@@ -11,12 +11,12 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use self::links::{LINKS, Visitors};
 use self::servers::{Pinned, Server};
-use crate::harness::{ClosedLoop, Keys, Load, Plan};
+use crate::harness::{ClosedLoop, Keys};
 use crate::{Bench, Comparison, Ready, Scenario, Subject};
 
 /// The registry entry.
@@ -33,7 +33,7 @@ const IMPORT_ROWS: u64 = 100_000;
 
 async fn compare(mut bench: Bench) -> anyhow::Result<()> {
     codes::compare(&bench).await?;
-    if bench.wants_any(&["redirects", "half-load", "clicks", "creates", "import", "start"]) {
+    if bench.wants_any(&["redirects", "clicks", "creates", "import", "start"]) {
         over_http(&mut bench).await?;
     }
     Ok(())
@@ -72,9 +72,6 @@ async fn over_http(bench: &mut Bench) -> anyhow::Result<()> {
     let all = Arc::new(Server::shortener(&databases.copy()?, &[]).await?);
     if bench.wants_any(&["redirects"]) {
         redirects(bench, &databases, &all).await?;
-    }
-    if bench.wants_any(&["half-load"]) {
-        half_load(bench, &databases, &all).await?;
     }
     if bench.wants_any(&["clicks"]) {
         clicks(bench, &databases, &all).await?;
@@ -131,67 +128,6 @@ async fn redirects(
 fn load(bench: &Bench, workers: usize, normal_ms: u64) -> ClosedLoop {
     let duration = Duration::from_millis(bench.pick(normal_ms / 2, normal_ms, 4 * normal_ms));
     ClosedLoop { workers, duration, seed: bench.seed() }
-}
-
-/// Latency at half of the highest rate, alone and while many links are imported.
-async fn half_load(bench: &Bench, databases: &Databases, all: &Arc<Server>) -> anyhow::Result<()> {
-    let keys = Keys::zipf(LINKS, 1.0);
-    let visitors = Visitors::of(all, keys);
-    let highest = {
-        let visitors = Arc::clone(&visitors);
-        let visit = move |shot| {
-            let visitors = Arc::clone(&visitors);
-            async move { visitors.visit(shot).await }
-        };
-        load(bench, 32, 1_000).run(visit).await.achieved_per_s()
-    };
-    let per_s = (highest / 2_000.0).floor() * 1_000.0;
-    let busy = Arc::new(Server::shortener(&databases.copy()?, &[]).await?);
-    let plan = Plan::constant(per_s, Duration::from_millis(bench.pick(1_000, 3_000, 10_000)));
-    let subjects = vec![links::shortener("nothing else", &visitors), during_imports(&busy, keys)];
-    let about = format!(
-        "follow a link at half of the highest rate ({highest:.0}/s here); {}",
-        keys.describe()
-    );
-    let rounds = Some(bench.pick(3, 4, 8));
-    let scenario = Scenario { rounds, ..Scenario::new("half-load", about, "nothing else") };
-    bench.open(scenario, Load::new(plan).in_flight(1_000).timed_from_send(), subjects).await
-}
-
-/// The same visitors, while imports follow each other on another connection.
-fn during_imports(server: &Arc<Server>, keys: Keys) -> Subject {
-    let (server, visitors) = (Arc::clone(server), Visitors::of(server, keys));
-    let next = Arc::new(AtomicU64::new(LINKS));
-    Subject::answer("imports of 100k links", move || {
-        let (server, visitors) = (Arc::clone(&server), Arc::clone(&visitors));
-        let next = Arc::clone(&next);
-        async move {
-            let process = server.process();
-            let stop = Arc::new(AtomicBool::new(false));
-            let stopped = Arc::clone(&stop);
-            let imports = tokio::spawn(async move {
-                let mut imports = 0;
-                while imports == 0 || !stopped.load(Ordering::Relaxed) {
-                    let first = next.fetch_add(IMPORT_ROWS, Ordering::Relaxed);
-                    links::import(&server, first, IMPORT_ROWS).await?;
-                    imports += 1;
-                }
-                anyhow::Ok(imports)
-            });
-            let visit = move |shot| {
-                let visitors = Arc::clone(&visitors);
-                async move { visitors.visit(shot).await }
-            };
-            let check = move |_| async move {
-                stop.store(true, Ordering::Relaxed);
-                match imports.await {
-                    Ok(Ok(1..)) => Ok(()),
-                    other => Err(format!("the imports ended with {other:?}")),
-                }
-            };
-            Ok(Ready::new(visit, check).served_by(process))
-        }
-    })
 }
 
 /// What it costs that a redirect waits until its click is on disk.

@@ -77,7 +77,9 @@ impl Connection {
         let status = status.ok_or_else(|| Error::other("no status line"))?;
         let end = match field(head, b"content-length") {
             Some(length) => head_bytes + number(length)?,
-            None if field(head, b"transfer-encoding").is_some() => self.to_last_chunk().await?,
+            None if field(head, b"transfer-encoding").is_some() => {
+                self.read_to_last_chunk().await?
+            }
             None => head_bytes,
         };
         while self.buffer.len() < end {
@@ -88,7 +90,7 @@ impl Connection {
     }
 
     /// Reads until the chunk of no bytes; nothing follows it, since requests are not pipelined.
-    async fn to_last_chunk(&mut self) -> Result<usize> {
+    async fn read_to_last_chunk(&mut self) -> Result<usize> {
         while !self.buffer.ends_with(b"\r\n0\r\n\r\n") {
             self.fill().await?;
         }
