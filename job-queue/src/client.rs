@@ -128,7 +128,7 @@ impl Client {
             .map_err(|error| no_answer(error.to_string()))?;
         let answer = async {
             let response =
-                self.pool.request(request).await.map_err(|error| no_answer(error.to_string()))?;
+                self.pool.request(request).await.map_err(|error| no_answer(self.cause(&error)))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             Ok((status, body.map_err(|error| no_answer(error.to_string()))?.to_bytes()))
@@ -148,6 +148,15 @@ impl Client {
         })
     }
 
+    /// Who was asked, and what the innermost error says: "connection refused" and not "Connect".
+    fn cause(&self, error: &dyn std::error::Error) -> String {
+        let mut innermost = error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        format!("{}: {innermost}", self.endpoint)
+    }
+
     /// Reads a JSON document of the service around the protocol: `/stats`, `/peek`.
     ///
     /// # Errors
@@ -160,12 +169,15 @@ impl Client {
         let uri: Uri = uri.parse().map_err(|_| Error::Endpoint(uri))?;
         let response = tokio::time::timeout(ANSWER_TIME_MAX, self.pool.get(uri)).await;
         let response = response.map_err(|_| no_answer("timed out".to_owned()))?;
-        let response = response.map_err(|error| no_answer(error.to_string()))?;
+        let response = response.map_err(|error| no_answer(self.cause(&error)))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| no_answer(error.to_string()))?.to_bytes();
         if !status.is_success() {
-            let message = String::from_utf8_lossy(&body).into_owned();
+            // A problem document says in `detail` what a person wants to read.
+            let problem = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+            let message = problem["detail"].as_str().map(str::to_owned);
+            let message = message.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
             return Err(Error::Refused { action, code: status.to_string(), message });
         }
         serde_json::from_slice(&body).map_err(|error| no_answer(error.to_string()))

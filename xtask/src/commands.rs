@@ -58,10 +58,22 @@ pub(crate) fn test(how: How, rest: &[String]) -> Result<()> {
     if !ready.axe {
         println!("NOT RUN: the check of the console for barriers; it takes npm and a browser");
     }
+    let sdk = if how.sdk { sdk() } else { Ok(()) };
+    if !how.sdk {
+        println!("NOT RUN: the AWS SDK for Rust on the job queue; `cargo x test --sdk` runs it");
+    }
     if ready.browser.is_none() {
         println!("NOT RUN: the browser tests, because there is no Chromium on this machine");
     }
-    all_succeed(vec![doctests, tests])
+    all_succeed(vec![doctests, tests, sdk])
+}
+
+/// The job queue through the AWS SDK for Rust: a workspace of its own, built for minutes once.
+fn sdk() -> Result<()> {
+    cargo(&["build", "--package", "job-queue"]).spawn_and_wait()?;
+    let manifest = "job-queue/tests/sdk/Cargo.toml";
+    let run = ["run", "--locked", "--target-dir", "target/sdk", "--manifest-path", manifest, "--"];
+    cargo(&run).arg("target/debug/job-queue").spawn_and_wait()
 }
 
 /// Rewrites the generated blocks of every document from the results of the last comparisons.

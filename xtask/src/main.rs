@@ -28,7 +28,8 @@ cargo x down                 stop them again
   --yes          install without asking (setup, test, ci, up); nothing is asked without a terminal
   --containers   use Docker instead of installing servers (setup, test, ci, up)
   --peers        with the servers that comparisons measure ours beside: nginx (setup)
-  --kafka        with what needs librdkafka and a Kafka broker (setup, test, ci)";
+  --kafka        with what needs librdkafka and a Kafka broker (setup, test, ci)
+  --sdk          with the AWS SDK for Rust as a client of the job queue (test, ci)";
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,8 @@ struct How {
     peers: bool,
     /// With the Kafka bus and a broker for it.
     kafka: bool,
+    /// With the AWS SDK for Rust, which takes minutes to build.
+    sdk: bool,
 }
 
 fn main() -> ExitCode {
@@ -90,6 +93,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
             "--containers" => asked.how.containers = true,
             "--peers" => asked.how.peers = true,
             "--kafka" => asked.how.kafka = true,
+            "--sdk" => asked.how.sdk = true,
             "--help" | "-h" => asked.command = "help".to_owned(),
             "--" => {
                 asked.rest = arguments.collect();

@@ -61,7 +61,7 @@ enum Installer {
 
 /// Makes sure that the servers, and where possible a browser, are there.
 pub(crate) fn setup(how: How) -> Result<Ready> {
-    let How { yes, containers, peers, kafka } = how;
+    let How { yes, containers, peers, kafka, .. } = how;
     if kafka {
         install_kafka()?;
     }
