@@ -20,6 +20,12 @@
 //!    [`layer`]).
 //! 10. Everything above is a test over every (algorithm × store), and a dozen wrong limiters show
 //!     that the tests can fail ([`conformance`]).
+//!
+//! When one Redis is not enough: many checks share one call ([`store::coalesced`]), tokens are leased
+//! ([`store::lease`]), callers are spread over a cluster and a failover forgets nothing that was
+//! waited for ([`store::redis`]), a hot caller is split ([`store::split`]), or there is no store at
+//! all ([`store::gossip`]; the bound on its error is in [`gossip`]). Clients of Redis are answered in
+//! their protocol ([`resp`]).
 
 // The contract
 pub mod limiter;
