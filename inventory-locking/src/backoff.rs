@@ -88,28 +88,28 @@ pub struct Pace {
     budget_milli: AtomicI64,
     hasher: foldhash::fast::RandomState,
     since: Instant,
+    widest_us: u64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
+        Self::within(WINDOW_US_MAX)
+    }
+}
+
+impl Pace {
+    /// With no window wider than this. Where a loser has not queued for anything, and a winner takes
+    /// tens of microseconds, to stay away for longer wastes more than losing does.
+    pub fn within(widest_us: u64) -> Self {
         Self {
+            widest_us,
             windows: (0..WINDOWS).map(|_| Mutex::default()).collect(),
             budget_milli: AtomicI64::new(BUDGET_MILLI_MAX),
             hasher: foldhash::fast::RandomState::default(),
             since: Instant::now(),
         }
     }
-}
 
-/// A request that wants a SKU, from its first attempt to its last. While it lives, it is a rival of
-/// everybody else who does.
-#[derive(Debug)]
-pub struct Turn<'a> {
-    pace: &'a Pace,
-    window: &'a Mutex<(Window, u64)>,
-}
-
-impl Pace {
     /// A request begins, and pays its part into the budget.
     pub fn enter(&self, sku: &str) -> Turn<'_> {
         let balance = self.budget_milli.fetch_add(DEPOSIT_MILLI, Ordering::Relaxed);
@@ -120,6 +120,14 @@ impl Pace {
         window.lock().1 += 1;
         Turn { pace: self, window }
     }
+}
+
+/// A request that wants a SKU, from its first attempt to its last. While it lives, it is a rival of
+/// everybody else who does.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    pace: &'a Pace,
+    window: &'a Mutex<(Window, u64)>,
 }
 
 impl Turn<'_> {
@@ -143,6 +151,7 @@ impl Turn<'_> {
         let us = |at: Instant| at.saturating_duration_since(pace.since).as_micros() as u64;
         let mut window = self.window.lock();
         window.0 = after_loss(window.0, us(began), us(Instant::now()), window.1);
+        window.0.width_us = window.0.width_us.min(pace.widest_us);
         drop(window);
         let balance = pace.budget_milli.fetch_sub(1_000, Ordering::Relaxed);
         if balance < 1_000 {

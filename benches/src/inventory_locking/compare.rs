@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use inventory_locking::answer::gated::Gated;
 use inventory_locking::answer::gated::gate::{self, Gate};
-use inventory_locking::answer::memory::Memory;
 use inventory_locking::answer::postgres::{self, Postgres};
 use inventory_locking::answer::sqlite::{self, Sqlite};
 use service::Clock;
@@ -61,14 +60,9 @@ pub(super) fn load(bench: &Bench, workers: usize) -> ClosedLoop {
 
 async fn without_a_server(bench: &Bench) -> anyhow::Result<()> {
     for (name, workers) in [("sqlite-hot-32", 32), ("sqlite-hot-512", 512)] {
-        let about = "reserve one unit of one hot SKU, durable in one file (memory: not durable)";
+        let about = "reserve one unit of one hot SKU, durable in one file";
         let scenario = scenario(bench, name, about, "sqlite/pessimistic");
-        let mut subjects = vec![Subject::answer("memory", || async {
-            let inventory = Memory::new(Clock::system());
-            let counted = Counted::stocked(inventory, Keys::uniform(1), PLENTY).await?;
-            Ok(counted.ready(|_, _| ()))
-        })];
-        subjects.extend(sqlite::Strategy::ALL.into_iter().map(sqlite_subject));
+        let subjects = sqlite::Strategy::ALL.into_iter().map(sqlite_subject).collect();
         bench.closed(scenario, load(bench, workers), subjects).await?;
     }
     Ok(())

@@ -28,7 +28,7 @@ pub(super) async fn compare(bench: &Bench, server: &Arc<infra::Postgres>) -> any
             let hot = contention == Contention::Hot;
             let clients: &[usize] = match hot {
                 true => bench.pick(&[32], &[1, 8, 32, 128], &[1, 2, 4, 8, 16, 32, 64, 128]),
-                false => bench.pick(&[], &[1, 32, 128], &[1, 2, 4, 8, 16, 32, 64, 128]),
+                false => bench.pick(&[], &[8, 64], &[1, 2, 4, 8, 16, 32, 64, 128]),
             };
             for &clients in clients {
                 let at = Place { flush, delay, contention, clients };

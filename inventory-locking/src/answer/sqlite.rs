@@ -87,7 +87,8 @@ impl Sqlite {
             }
             _ => Engine::Alone(Connections::open(path, SCHEMA)?),
         };
-        Ok(Self { engine, strategy, clock, pace: Arc::default() })
+        let pace = Arc::new(Pace::within(optimistic::WINDOW_US_MAX));
+        Ok(Self { engine, strategy, clock, pace })
     }
 
     /// Runs `work` in a transaction; it is on disk when this returns.

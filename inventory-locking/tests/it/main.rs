@@ -2,7 +2,6 @@
 
 mod client;
 mod http;
-mod document;
 mod crash;
 mod gate;
 mod ambiguous;

@@ -27,6 +27,10 @@ use crate::slots::Slot;
 /// everybody wait more often for a filling.
 pub const POOL: u64 = 2_048;
 
+/// What is laid out first; each filling doubles it, up to [`POOL`]. Most SKUs sell a few, and to
+/// lay out thousands for the first of them would make that buyer wait for all.
+const FIRST_POOL: u64 = 64;
+
 /// The most units of one line that are claimed row by row; more are taken from slot 0 at once.
 pub const CLAIM_MAX: u64 = 16;
 
@@ -102,6 +106,13 @@ impl Turn {
         fastrand::i32(first..=self.last.load(Ordering::Relaxed).max(first))
     }
 
+    /// How many units the next filling lays out, and how many the last one has.
+    fn sizes(&self) -> (u64, u64) {
+        let fillings = self.fillings.load(Ordering::Relaxed).min(16);
+        let size = |fillings: u64| (FIRST_POOL << fillings).min(POOL);
+        (size(fillings), size(fillings.saturating_sub(1)))
+    }
+
     fn filled(&self, (first, last): (i32, i32)) {
         self.first.store(first, Ordering::Relaxed);
         self.last.store(last, Ordering::Relaxed);
@@ -148,8 +159,9 @@ pub(super) async fn attempt(
 
 /// Fills on the side when half of the pool is gone.
 fn fill_ahead(pool: &PgPool, filling: &Filling, line: &Line) {
-    let claimed = filling.of(line).claimed.fetch_add(1, Ordering::Relaxed) + 1;
-    if claimed != POOL / 2 {
+    let turn = filling.of(line);
+    let (next, last) = turn.sizes();
+    if turn.claimed.fetch_add(1, Ordering::Relaxed) + 1 != last / 2 {
         return;
     }
     let (pool, filling, line) = (pool.clone(), filling.clone(), line.clone());
@@ -159,7 +171,7 @@ fn fill_ahead(pool: &PgPool, filling: &Filling, line: &Line) {
         let filled = async {
             let mut tx = begin(&pool).await?;
             let backlog = rows::lock_backlog(&mut tx, &line.sku).await?;
-            let rows = fill(&mut tx, line.sku.as_str(), backlog, POOL / 2).await?;
+            let rows = fill(&mut tx, line.sku.as_str(), backlog, next).await?;
             committed(tx).await?;
             Ok::<_, Stop>(rows)
         };
@@ -282,7 +294,7 @@ async fn lay_out(pool: &PgPool, turn: &Turn, line: &Line) -> Result<Stop, Stop> 
         // Somebody has just filled them, or those that are free are being claimed.
         return Ok(Stop::Conflict);
     }
-    if small && let Some(rows) = fill(&mut tx, sku, backlog, POOL).await? {
+    if small && let Some(rows) = fill(&mut tx, sku, backlog, turn.sizes().0).await? {
         committed(tx).await?;
         turn.filled(rows);
         return Ok(Stop::Prepared);

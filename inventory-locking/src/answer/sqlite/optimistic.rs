@@ -18,6 +18,10 @@ use crate::inventory::{Error, Grant, Item};
 use crate::order::{Order, ReservationId};
 use service::Clock;
 
+/// The longest that losers stay away: some dozens of a winner's turns. Longer, and the file has
+/// nothing to do; shorter, and the losers meet again.
+pub(super) const WINDOW_US_MAX: u64 = 4_000;
+
 const TAKE: &str = "UPDATE stock
     SET available = ?3, held = ?4, version = version + 1
     WHERE sku = ?1 AND version = ?2";
