@@ -24,8 +24,8 @@
 //! When one Redis is not enough: many checks share one call ([`store::coalesced`]), tokens are leased
 //! ([`store::lease`]), callers are spread over a cluster and a failover forgets nothing that was
 //! waited for ([`store::redis`]), a hot caller is split ([`store::split`]), or there is no store at
-//! all ([`store::gossip`]; the bound on its error is in [`gossip`]). Clients of Redis are answered in
-//! their protocol ([`resp`]).
+//! all ([`store::gossip`]; the bound on its error is in [`gossip`]). Gateways speak RESP ([`resp`])
+//! or gRPC (`envoy`, a feature).
 
 // The contract
 pub mod limiter;
@@ -58,6 +58,8 @@ pub mod registry;
 pub mod http;
 #[cfg(feature = "resp")]
 pub mod resp;
+#[cfg(feature = "envoy")]
+pub mod envoy;
 
 // The proof
 #[cfg(feature = "conformance")]

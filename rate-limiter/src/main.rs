@@ -63,6 +63,14 @@ struct Settings {
     /// Speak the protocol of Redis here: CL.THROTTLE for clients of redis-cell
     #[arg(long, env = "RATE_LIMITER_RESP_LISTEN", value_name = "ADDR")]
     resp_listen: Option<SocketAddr>,
+    /// Speak Envoy's RateLimitService v3 (gRPC without TLS) here
+    #[cfg(feature = "envoy")]
+    #[arg(long, env = "RATE_LIMITER_ENVOY_LISTEN", value_name = "ADDR", requires = "envoy_config")]
+    envoy_listen: Option<SocketAddr>,
+    /// Trees of descriptors, one file per domain, in YAML or TOML
+    #[cfg(feature = "envoy")]
+    #[arg(long, env = "RATE_LIMITER_ENVOY_CONFIG", value_name = "FILE,...", value_delimiter = ',')]
+    envoy_config: Vec<PathBuf>,
     #[command(flatten)]
     gossip: GossipSettings,
 }
@@ -187,11 +195,37 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
         tracing::info!("speaking RESP on {}", listener.local_addr()?);
         resp::serve_on_a_thread(listener, Arc::clone(&registry))?;
     }
+    #[cfg(feature = "envoy")]
+    if let Some(listen) = settings.envoy_listen {
+        speak_envoy(listen, &settings.envoy_config, Arc::clone(&registry)).await?;
+    }
     let router = http::router(registry, Readiness::new(&shutdown));
     let router = service::harden(router, settings.server.limits());
     let listener = service::bind(settings.server.listen).await?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
     service::serve_with(listener, router, shutdown, settings.server.connection_limits()).await;
+    Ok(())
+}
+
+#[cfg(feature = "envoy")]
+async fn speak_envoy<S: Store>(
+    listen: SocketAddr,
+    files: &[PathBuf],
+    registry: Arc<Registry<S>>,
+) -> anyhow::Result<()> {
+    use rate_limiter::envoy::tree::Tree;
+    let mut trees = Vec::new();
+    for file in files {
+        let tree = Tree::read(file).map_err(anyhow::Error::from_boxed);
+        trees.push(tree.with_context(|| format!("--envoy-config {}", file.display()))?);
+    }
+    let envoy = Arc::new(rate_limiter::envoy::Envoy::new(registry, trees));
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("--envoy-listen {listen}"))?;
+    tracing::info!("speaking Envoy's RateLimitService on {}", listener.local_addr()?);
+    let router = rate_limiter::envoy::router(envoy);
+    tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(())
 }
 

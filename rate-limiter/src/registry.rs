@@ -134,6 +134,23 @@ impl<S: Store> Registry<S> {
     }
 }
 
+/// Fronts with limits of their own make their limiters over the same store.
+impl<S: Store> Store for Arc<Registry<S>> {
+    type Limiter = S::Limiter;
+
+    fn limiter(&self, policy: Policy) -> S::Limiter {
+        self.store.limiter(policy)
+    }
+
+    fn accepts(&self, policy: &Policy) -> Result<(), Error> {
+        self.store.accepts(policy)
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.store.ping().await
+    }
+}
+
 /// Why a policy file was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -14,6 +14,8 @@ use rate_limiter::{AlgorithmName, Key, Limiter, Policy, Store};
 use crate::harness::{ClosedLoop, Keys, Outcome, Saturated, Saturation, Shot};
 use crate::{Bench, Comparison, LoopSubject, Ready, Role, Scenario, Subject};
 
+mod scale;
+
 /// The registry entry.
 pub(super) fn comparison() -> Comparison {
     let about = "eight algorithms in process beside governor, and through one Redis beside a bare \
@@ -23,11 +25,13 @@ pub(super) fn comparison() -> Comparison {
 
 async fn compare(mut bench: Bench) -> anyhow::Result<()> {
     in_process(&mut bench).await?;
+    scale::without_asking(&bench).await?;
     let redis = Arc::new(infra::redis().await?);
     bench.version("redis", redis.version());
     one_at_a_time(&bench, &redis).await?;
     as_fast_as_it_goes(&bench, &redis).await?;
-    crowded(&bench, &redis).await
+    crowded(&bench, &redis).await?;
+    scale::with_replicas(&bench).await
 }
 
 const KEYS: u64 = 100_000;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod coalesced;
+mod envoy;
 mod failover;
 mod gossip;
 mod http;
