@@ -58,7 +58,9 @@ async fn a_link_is_made_and_the_clicks_of_its_visitors_arrive() {
 
     tab.eval(&click("#stop")).await;
     tab.wait("the visitors are gone", "document.querySelector('#stop').disabled").await;
-    let caught_up = format!("{} === {}", figure("redirected"), figure("counted"));
-    tab.wait("every redirect is counted, and nothing else", &caught_up).await;
+    // Visits under way at the stop, and those of the last quarter of a second, are counted without
+    // having been shown.
+    let caught_up = format!("{} >= {}", figure("counted"), figure("redirected"));
+    tab.wait("every redirect that was shown is counted", &caught_up).await;
     tab.must_be_clean(&lab.url("")).await;
 }
