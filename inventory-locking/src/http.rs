@@ -20,7 +20,10 @@ use crate::order::{
     Key, LINES_MAX, Line, Lines, Order, ReservationId, Restock, Sku, TTL_MS_DEFAULT,
 };
 
-use crate::problems::{AnyRoute, NeedsKey, NeedsVersion, OfHold, OfItem, OfReservation, TakesJson};
+use crate::problems::{
+    AnyRoute, Counts, LooksAgain, MakesItem, NeedsKey, NeedsVersion, OfHold, OfItem, OfReservation,
+    Reserves, TakesJson,
+};
 
 /// Tells a client that its request was a repeat.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -180,8 +183,7 @@ fn item_body(item: Item) -> Response {
 /// Keep stock of a new SKU.
 #[utoipa::path(post, path = "/v1/items", request_body = NewItem, responses(
     (status = 201, description = "Created, with its ETag and Location", body = Item),
-    (status = 409, description = "The SKU exists", body = Problem),
-    TakesJson, AnyRoute,
+    MakesItem, TakesJson, AnyRoute,
 ))]
 async fn create_item<I: Inventory>(
     State(inventory): Service<I>,
@@ -194,11 +196,10 @@ async fn create_item<I: Inventory>(
 
 /// The stock of a SKU now. Its ETag is what If-Match wants.
 #[utoipa::path(get, path = "/v1/items/{sku}",
-    params(("sku" = String, Path), ("If-None-Match" = Option<String>, Header)), responses(
+    params(("sku" = String, Path), ("If-None-Match" = Option<String>, Header, pattern = r#"^(\*|"[0-9]+")$"#)), responses(
     (status = 200, description = "The stock, with its ETag", body = Item),
     (status = 304, description = "Still the version named by If-None-Match"),
-    (status = 400, description = "If-None-Match cannot be understood", body = Problem),
-    OfItem, AnyRoute,
+    OfItem, LooksAgain, AnyRoute,
 ))]
 async fn get_item<I: Inventory>(
     State(inventory): Service<I>,
@@ -212,11 +213,10 @@ async fn get_item<I: Inventory>(
 /// Set what was counted. If-Match carries the optimistic lock through to the person who counts:
 /// whoever looked at an older version is told, and changes nothing.
 #[utoipa::path(put, path = "/v1/items/{sku}",
-    params(("sku" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("sku" = String, Path), ("If-Match" = String, Header, pattern = r#"^(\*|"[0-9]+")$"#)),
     request_body = Count, responses(
     (status = 200, description = "Set, with the new ETag", body = Item),
-    (status = 409, description = "More is held than that", body = Problem),
-    OfItem, TakesJson, NeedsVersion, AnyRoute,
+    OfItem, Counts, TakesJson, NeedsVersion, AnyRoute,
 ))]
 async fn put_item<I: Inventory>(
     State(inventory): Service<I>,
@@ -241,7 +241,7 @@ async fn put_item<I: Inventory>(
 
 /// Book a delivery, once for each Idempotency-Key.
 #[utoipa::path(post, path = "/v1/items/{sku}/restock",
-    params(("sku" = String, Path), ("Idempotency-Key" = String, Header)),
+    params(("sku" = String, Path), ("Idempotency-Key" = String, Header, min_length = 1, max_length = 128, pattern = "^[!-~]+$")),
     request_body = Delivery, responses(
     (status = 200, description = "The stock after it", body = Item),
     OfItem, TakesJson, NeedsKey, AnyRoute,
@@ -260,10 +260,9 @@ async fn restock<I: Inventory>(
 /// Hold a cart, all of it or nothing. A repeat with the same Idempotency-Key gets the same answer
 /// and takes nothing.
 #[utoipa::path(post, path = "/v1/reservations",
-    params(("Idempotency-Key" = String, Header)), request_body = Cart, responses(
+    params(("Idempotency-Key" = String, Header, min_length = 1, max_length = 128, pattern = "^[!-~]+$")), request_body = Cart, responses(
     (status = 201, description = "Held; Idempotency-Replayed says whether it is a repeat", body = ReservationBody),
-    (status = 409, description = "Sold out; `available` says what is there", body = Problem),
-    OfItem, TakesJson, NeedsKey, AnyRoute,
+    OfItem, Reserves, TakesJson, NeedsKey, AnyRoute,
 ))]
 async fn reserve<I: Inventory>(
     State(inventory): Service<I>,

@@ -99,6 +99,14 @@ groups! {
     }
     /// Routes about one item.
     OfItem { 404: "No such SKU" }
+    /// The route that looks unless nothing has changed.
+    LooksAgain { 400: "If-None-Match cannot be understood" }
+    /// The route that makes an item.
+    MakesItem { 409: "The SKU exists" }
+    /// The route that sets what was counted.
+    Counts { 409: "More is held than that" }
+    /// The route that reserves.
+    Reserves { 409: "Sold out; `available` says what is there" }
     /// Routes about one reservation.
     OfReservation { 400: "The id is no UUID", 404: "No such reservation" }
     /// Routes that end or move a hold.

@@ -53,6 +53,10 @@ impl Client {
         Self { address, http: Pooled::builder(TokioExecutor::new()).build_http() }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `None` when there was no answer: nobody knows what happened.
     pub(crate) async fn try_send(
         &self,

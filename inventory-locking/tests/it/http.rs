@@ -9,13 +9,13 @@ use service::{Clock, Readiness, Shutdown};
 
 use crate::client::{Client, cart_json};
 
-struct Shop {
-    client: Client,
+pub(crate) struct Shop {
+    pub(crate) client: Client,
     clock: Clock,
 }
 
 impl Shop {
-    async fn open(items: &[(&str, u64)]) -> Self {
+    pub(crate) async fn open(items: &[(&str, u64)]) -> Self {
         let clock = Clock::manual(1_790_000_123_456);
         let shutdown = Shutdown::new();
         let inventory = Arc::new(Memory::new(clock.clone()));

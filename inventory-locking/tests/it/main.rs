@@ -2,6 +2,7 @@
 
 mod client;
 mod http;
+mod document;
 mod crash;
 mod gate;
 mod ambiguous;
