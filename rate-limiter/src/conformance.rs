@@ -57,6 +57,7 @@ pub fn promises<F: Fixture>() -> Vec<Promise<F>> {
         a_cost_beyond_the_limit_is_never_possible => "What can never be granted is told apart from what must wait.",
         partial_grants_take_what_is_there => "take_up_to charges the smaller of what is asked for and what is left.",
         refunds_never_exceed_the_limit => "A refund gives back what was charged and never more than the limit.",
+        a_refund_ends_a_denial => "What one server gives back, a caller that another one denied can take at once.",
         limits_are_all_or_nothing => "A policy charges all of its limits or none of them.",
         concurrent_callers_share_one_quota => "Many tasks on many servers together get the limit, exactly.",
         servers_agree_on_the_time => "A quota used up at one server is used up at all of them.",
@@ -299,6 +300,18 @@ async fn refunds_never_exceed_the_limit<F: Fixture>(fixture: Arc<F>) -> Verdict 
             "{caller} could take {taken} after a refund of more than was charged"
         );
     }
+    Ok(())
+}
+
+async fn a_refund_ends_a_denial<F: Fixture>(fixture: Arc<F>) -> Verdict {
+    let servers = fixture.servers(policy(&*fixture, "forgiven", RATE, 60_000), 2);
+    exhaust(&servers[0], "caller").await?;
+    servers[1].refund(key("caller"), 1).await.map_err(failed)?;
+    let decision = check(&servers[0], "caller", 1).await?;
+    ensure!(
+        decision.allowed(),
+        "one was given back after a denial, and the answer is {decision:?}"
+    );
     Ok(())
 }
 

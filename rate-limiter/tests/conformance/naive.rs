@@ -60,7 +60,7 @@ impl Bug {
         (Self::ChargesPartially, "limits_are_all_or_nothing"),
         (Self::RefundsBeyondTheLimit, "refunds_never_exceed_the_limit"),
         (Self::GrantsMoreThanIsThere, "partial_grants_take_what_is_there"),
-        (Self::DenyCacheWithoutGeneration, "agrees_with_the_model"),
+        (Self::DenyCacheWithoutGeneration, "a_refund_ends_a_denial"),
     ];
 
     pub(crate) fn name(self) -> String {
