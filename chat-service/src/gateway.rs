@@ -115,12 +115,13 @@ pub(crate) async fn serve<S: Store, B: Bus>(
     closing: CancellationToken,
 ) {
     metrics::counter!("chat_connections_total").increment(1);
-    let mut connection = match opening::open(node, socket, &closing).await {
-        Some(connection) => connection,
-        None => return,
+    // Boxed, as the beginning and the end are over, or not yet, for nearly all of a connection's
+    // life: the task then has room for the middle only.
+    let Some(mut connection) = Box::pin(opening::open(node, socket, &closing)).await else {
+        return;
     };
     let end = connection.run(&closing).await;
-    connection.leave(end).await;
+    Box::pin(connection.leave(end)).await;
 }
 
 impl<S: Store, B: Bus> Connection<S, B> {

@@ -30,6 +30,9 @@ use bodies::{
     NotYours, RegisterRequest, SummariesBody, TokenBody, UserBody,
 };
 
+/// What a socket gathers before it writes without being asked to: fewer writes while much is sent.
+/// Grows with what is sent, so an idle connection does not have it.
+const WRITE_BATCH_BYTES: usize = 4 * 1024;
 /// What a socket may gather before a write must succeed. Only a frame that does not fit at all is
 /// refused, and the largest is a history page.
 const WRITE_BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -354,12 +357,14 @@ async fn socket<S: Store, B: Bus>(
     let closing = connection.closing();
     let upgrade = upgrade
         .read_buffer_size(SOCKET_BUFFER_BYTES)
-        .write_buffer_size(SOCKET_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BATCH_BYTES)
         // Without this a client that does not read would have us buffer without end.
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX);
-    Ok(upgrade.on_upgrade(move |socket| connection.track(gateway::serve(node, socket, closing))))
+    // Boxed: every wrapper around a future holds it twice, and that for each idle connection.
+    let serving = move |socket| connection.track(Box::pin(gateway::serve(node, socket, closing)));
+    Ok(upgrade.on_upgrade(serving))
 }
 
 fn admit<S: Store, B: Bus>(node: &Node<S, B>, connection: &Connection) -> Result<(), Problem> {

@@ -23,8 +23,8 @@ use crate::protocol::{
 use crate::session::Session;
 use crate::token::{Claims, Rejected};
 
-/// Bytes a socket reads, and gathers before it writes, at once.
-pub(crate) const SOCKET_BUFFER_BYTES: usize = 4 * 1024;
+/// Bytes a socket reads at once: several usual frames. Every idle connection has such a buffer.
+pub(crate) const SOCKET_BUFFER_BYTES: usize = 1024;
 
 /// A hello, as far as it matters after it was checked.
 struct Hello {
