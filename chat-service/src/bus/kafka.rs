@@ -24,7 +24,9 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
-use rdkafka::types::RDKafkaErrorCode::{MessageTimedOut, UnknownTopicOrPartition};
+use rdkafka::types::RDKafkaErrorCode::{
+    MessageTimedOut, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
+};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
@@ -96,6 +98,13 @@ impl KafkaBus {
     }
 }
 
+/// Whether the producer would go on failing by what it remembers: numbers that the broker has lost,
+/// or that there is no such topic, which it believes for minutes after the topic is back.
+fn is_stuck(error: &KafkaError) -> bool {
+    let KafkaError::MessageProduction(code) = error else { return false };
+    matches!(code, MessageTimedOut | UnknownTopic | UnknownTopicOrPartition | UnknownPartition)
+}
+
 fn producer(config: &ClientConfig) -> KafkaResult<FutureProducer> {
     let mut config = config.clone();
     config
@@ -121,8 +130,7 @@ impl Bus for KafkaBus {
         match producer.send(record, PUBLISH_TIME_MAX).await {
             Ok(_) => Ok(()),
             Err((error, _)) => {
-                let is_stuck = error == KafkaError::MessageProduction(MessageTimedOut);
-                if is_stuck || producer.client().fatal_error().is_some() {
+                if is_stuck(&error) || producer.client().fatal_error().is_some() {
                     self.replace_producer(number);
                 }
                 Err(unavailable("publish")(error))

@@ -107,7 +107,7 @@ fn replace(script: &mut String, right: &str, wrong: &str) {
 type Wrong = (&'static str, &'static str, fn(&mut Scripts));
 
 /// What `ask.lua` does about a line it knows nothing about.
-const UNKNOWN: &str = "if not known then break end";
+const UNKNOWN: &str = "certain = certain and known";
 
 const WRONG: [Wrong; 12] = [
     ("shut_until_told_otherwise", "the_last_unit_sells_and_not_one_more", |scripts| {

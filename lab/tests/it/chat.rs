@@ -24,7 +24,8 @@ async fn network(tab: &mut Tab, person: &str, network: &str) {
 }
 
 async fn sees(tab: &mut Tab, person: &str, text: &str, times: usize) {
-    let rows = format!("[...{}.querySelectorAll('.messages li')]", of(person));
+    // The people are put on the page by its script.
+    let rows = format!("[...({}?.querySelectorAll('.messages li') ?? [])]", of(person));
     let count = format!("{rows}.filter((row) => row.textContent.includes('{text}')).length");
     tab.wait(&format!("{person} sees {text:?}"), &format!("{count} === {times}")).await;
 }

@@ -204,7 +204,9 @@ impl Gate {
     /// SQL has granted what `ticket` let through.
     pub async fn granted(&self, ticket: &Ticket, order: &Order) {
         // Nothing was known, so nothing has changed.
-        let Some(asked_at_ms) = ticket.asked_at_ms.filter(|_| !ticket.looks.is_empty()) else {
+        let Some(asked_at_ms) =
+            ticket.asked_at_ms.filter(|_| ticket.looks.iter().any(|look| !look.is_empty()))
+        else {
             return;
         };
         let mut call = self.call(&self.shared.granted);

@@ -3,17 +3,22 @@
 -- ARGV: time, how long keys are remembered, whether there is a key, the quantities.
 local now, memory_ms, keyed = now_ms(), tonumber(ARGV[2]), ARGV[3] == '1'
 local answer, short, left = { 'pass', whole(now) }, nil, nil
+local certain = true
 for line = 1, #KEYS - 2 do
   local entry = redis.call('HMGET', KEYS[line + 2], 'left', 'until', 'look', 'run')
   local known = entry[1] and now < tonumber(entry[2])
+  -- Of every known line, so that a grant is counted off it also where another line is unknown.
+  answer[line + 2] = known and entry[3] or ''
   -- The error of a line before it would come first, so nothing is certain behind an unknown one.
-  if not known then break end
-  if tonumber(entry[1]) < tonumber(ARGV[line + 3]) then
+  certain = certain and known
+  if certain and tonumber(entry[1]) < tonumber(ARGV[line + 3]) then
     -- What a Redis that was restarted has kept may be older than what it has lost.
-    if entry[4] == run_id() then short, left = line, entry[1] end
-    break
+    if entry[4] == run_id() then
+      short, left = line, entry[1]
+      break
+    end
+    certain = false
   end
-  answer[line + 2] = entry[3]
 end
 
 local marked = keyed and redis.call('EXISTS', KEYS[2]) == 1
