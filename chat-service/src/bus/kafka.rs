@@ -25,7 +25,8 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode::{
-    MessageTimedOut, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
+    InvalidProducerEpoch, MessageTimedOut, OutOfOrderSequenceNumber, ProducerFenced,
+    UnknownPartition, UnknownProducerId, UnknownTopic, UnknownTopicOrPartition,
 };
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
@@ -98,11 +99,14 @@ impl KafkaBus {
     }
 }
 
-/// Whether the producer would go on failing by what it remembers: numbers that the broker has lost,
-/// or that there is no such topic, which it believes for minutes after the topic is back.
+/// Whether the producer would go on failing by what it remembers: numbers or a name that the broker
+/// has lost and may have given to another, or that there is no such topic, which it believes for
+/// minutes after the topic is back.
 fn is_stuck(error: &KafkaError) -> bool {
     let KafkaError::MessageProduction(code) = error else { return false };
-    matches!(code, MessageTimedOut | UnknownTopic | UnknownTopicOrPartition | UnknownPartition)
+    let no_topic = matches!(code, UnknownTopic | UnknownTopicOrPartition | UnknownPartition);
+    let not_known = matches!(code, ProducerFenced | InvalidProducerEpoch | UnknownProducerId);
+    no_topic || not_known || matches!(code, MessageTimedOut | OutOfOrderSequenceNumber)
 }
 
 fn producer(config: &ClientConfig) -> KafkaResult<FutureProducer> {
