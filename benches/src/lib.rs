@@ -1,55 +1,19 @@
-//! The package that measures and asks: comparisons of answers under the same load, and an
-//! interviewer's follow-up questions answered by running them.
+//! The registry: every system with its follow-up questions and its comparison.
 //!
-//! Reading order: [`harness`] (load, recorder, statistics, verdict), then how a [`Question`] is
-//! told on a [`Stage`], how a [`Comparison`] uses a [`Bench`], how results become [`report`]s and
-//! generated [`tables`], and last the registry: [`systems`], one module per system.
+//! [`measure`] is the harness they share; a system's questions and comparison are a package of
+//! their own beside it, so that a change to one of them rebuilds nothing else.
 
-pub mod units;
-pub mod harness;
-
-mod question;
-pub use question::{Asked, LONG_LIMIT, Question, SHORT_LIMIT, ask};
-mod stage;
-pub use stage::{Event, Mark, Stage, What};
-pub mod transcript;
-mod subject;
-pub use subject::{LoopSubject, Ready, Role, Subject};
-mod comparison;
-pub use comparison::{Bench, Comparison, Length, Options, Scenario, compare};
-mod results;
-pub use results::{Row, Table, Versus, results_directory};
-pub mod report;
-pub mod tables;
-
-pub mod chat_service;
-pub mod inventory_locking;
-pub mod job_queue;
-pub mod lru_cache;
-pub mod rate_limiter;
-pub mod url_shortener;
-
-mod self_check;
-
-/// A system as the command line and the console know it.
-pub struct System {
-    /// The crate's name: `rate-limiter`.
-    pub name: &'static str,
-    /// Its follow-up questions, in the order an interviewer would ask them.
-    pub questions: Vec<Question>,
-    /// Its answers side by side.
-    pub comparison: Option<Comparison>,
-}
+pub use measure::*;
 
 /// Every system, in the order of the README.
 pub fn systems() -> Vec<System> {
     vec![
-        rate_limiter::system(),
-        lru_cache::system(),
-        url_shortener::system(),
-        job_queue::system(),
-        inventory_locking::system(),
-        chat_service::system(),
+        bench_rate_limiter::system(),
+        bench_lru_cache::system(),
+        bench_url_shortener::system(),
+        bench_job_queue::system(),
+        bench_inventory_locking::system(),
+        bench_chat_service::system(),
     ]
 }
 

@@ -190,6 +190,29 @@ pub struct Page {
     pub has_more: bool,
 }
 
+impl Page {
+    /// As many of `messages` as the limit allows, and at least one, so that paging goes on.
+    ///
+    /// # Errors
+    /// The first error among the messages that were looked at.
+    pub(crate) fn fill<E>(
+        limit: PageLimit,
+        messages: impl IntoIterator<Item = Result<Arc<Message>, E>>,
+    ) -> Result<Self, E> {
+        let (mut page, mut bytes) = (Self::default(), 0);
+        for message in messages {
+            let message = message?;
+            bytes += message.content.bytes().max(1);
+            let is_full = page.messages.len() >= limit.messages.max(1) || bytes > limit.bytes;
+            if is_full && !page.messages.is_empty() {
+                return Ok(Self { has_more: true, ..page });
+            }
+            page.messages.push(message);
+        }
+        Ok(page)
+    }
+}
+
 /// How far one member is: two cumulative cursors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {

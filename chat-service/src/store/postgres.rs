@@ -201,17 +201,7 @@ fn page(conversation: ConversationId, rows: &[PgRow], limit: PageLimit) -> Resul
     if rows.is_empty() {
         return Err(NO_CONVERSATION); // not even the member's own row
     }
-    let (mut messages, mut bytes) = (Vec::with_capacity(rows.len()), 0);
-    for row in rows {
-        let Some(message) = message_of(conversation, row, 0)? else { break };
-        bytes += message.content.bytes().max(1);
-        let is_full = messages.len() >= limit.messages.max(1) || bytes > limit.bytes;
-        if is_full && !messages.is_empty() {
-            return Ok(Page { messages, has_more: true });
-        }
-        messages.push(message);
-    }
-    Ok(Page { messages, has_more: false })
+    Page::fill(limit, rows.iter().map_while(|row| message_of(conversation, row, 0).transpose()))
 }
 
 fn summary(row: &PgRow) -> Result<Summary, Error> {

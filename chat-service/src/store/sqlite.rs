@@ -216,17 +216,11 @@ fn page(
     mut rows: group_commit::rusqlite::Rows<'_>,
     limit: PageLimit,
 ) -> Result<Page, Error> {
-    let (mut messages, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        let message = message_of(conversation, row)?;
-        bytes += message.content.bytes().max(1);
-        let is_full = messages.len() >= limit.messages.max(1) || bytes > limit.bytes;
-        if is_full && !messages.is_empty() {
-            return Ok(Page { messages, has_more: true });
-        }
-        messages.push(message);
-    }
-    Ok(Page { messages, has_more: false })
+    let messages = std::iter::from_fn(|| {
+        let row = rows.next().transpose()?;
+        Some(row.and_then(|row| message_of(conversation, row)))
+    });
+    Ok(Page::fill(limit, messages)?)
 }
 
 fn acknowledge(

@@ -24,8 +24,8 @@ const PAGES: [&str; 9] = [
 ];
 
 /// The serious and critical ones, each with the elements it is about.
-const VIOLATIONS: &str = "axe.run(document, { resultTypes: ['violations'] }).then((found) => \
-    found.violations.filter((one) => ['serious', 'critical'].includes(one.impact)).map((one) => \
+const VIOLATIONS: &str = "axe.run().then(({ passes, violations }) => (passes.length ? violations : \
+    [{ impact: 'serious', id: 'nothing was checked', help: '', nodes: [] }]).filter((one) => ['serious', 'critical'].includes(one.impact)).map((one) => \
     `${one.id}: ${one.help}: ${one.nodes.map((node) => node.html).slice(0, 3).join(' ')}`))";
 
 /// `TEST_AXE=absent` says that it cannot be had here, which is said aloud.
@@ -57,10 +57,6 @@ async fn no_page_has_a_serious_barrier() {
             let found = found.as_array().expect("axe returns a list");
             let told = found.iter().filter_map(Value::as_str);
             barriers.extend(told.map(|barrier| format!("{page} at {width}: {barrier}")));
-            let scrolls = "document.documentElement.scrollWidth > innerWidth";
-            if tab.eval(scrolls).await == true {
-                barriers.push(format!("{page} at {width}: wider than the window"));
-            }
         }
     }
     assert!(barriers.is_empty(), "{barriers:#?}");

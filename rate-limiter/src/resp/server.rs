@@ -67,10 +67,11 @@ pub async fn serve<S: Store>(listener: TcpListener, registry: Arc<Registry<S>>) 
     }
 }
 
-/// What is known about a request of a pipeline.
+/// What is known about a request of a pipeline, and in which version it is answered: a `HELLO` behind
+/// it must not change that.
 enum Answer<F> {
-    Known(Reply),
-    Waiting(F),
+    Known(Reply, Version),
+    Waiting(F, Version),
 }
 
 async fn talk<S: Store>(mut socket: TcpStream, front: &Front<S>) -> io::Result<()> {
@@ -115,7 +116,8 @@ async fn answer_all<S: Store>(
             Ok(None) => break,
             Ok(Some(request)) => request,
             Err(malformed) => {
-                answers.push(Answer::Known(Reply::Error(format!("ERR {malformed}"))));
+                let error = Reply::Error(format!("ERR {malformed}"));
+                answers.push(Answer::Known(error, *version));
                 ended = true;
                 break;
             }
@@ -137,23 +139,23 @@ async fn answer_all<S: Store>(
                 if all_known {
                     encode(&reply, *version, output);
                 } else {
-                    answers.push(Answer::Known(reply));
+                    answers.push(Answer::Known(reply, spoken));
                 }
             }
             None => {
                 all_known = false;
-                answers.push(Answer::Waiting(reply));
+                answers.push(Answer::Waiting(reply, *version));
             }
         }
     }
     let answers = join_all(answers.into_iter().map(|answer| async {
         match answer {
-            Answer::Known(reply) => reply,
-            Answer::Waiting(reply) => reply.await.0,
+            Answer::Known(reply, version) => (reply, version),
+            Answer::Waiting(reply, version) => (reply.await.0, version),
         }
     }));
-    for reply in answers.await {
-        encode(&reply, *version, output);
+    for (reply, version) in answers.await {
+        encode(&reply, version, output);
     }
     (done, ended)
 }

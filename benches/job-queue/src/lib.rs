@@ -1,0 +1,16 @@
+//! Questions about the job-queue, and its answers compared.
+
+mod compare;
+mod questions;
+mod server;
+
+use measure::System;
+
+/// The registry entry of the job-queue.
+pub fn system() -> System {
+    System {
+        name: "job-queue",
+        questions: questions::questions(),
+        comparison: Some(compare::comparison()),
+    }
+}

@@ -1,0 +1,15 @@
+//! Questions about the url-shortener, and its code generators compared.
+
+mod compare;
+mod questions;
+
+use measure::System;
+
+/// The registry entry of the url-shortener.
+pub fn system() -> System {
+    System {
+        name: "url-shortener",
+        questions: questions::questions(),
+        comparison: Some(compare::comparison()),
+    }
+}
