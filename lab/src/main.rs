@@ -1,17 +1,15 @@
 //! The front door: serves every system and the console, asks questions, compares answers.
 
-mod ask;
-mod compare;
 mod console;
 mod grade;
 mod pages;
-mod queue_server;
 mod serve;
-mod tables;
 mod traffic;
 
 use std::process::ExitCode;
 
+use bench_job_queue::queue_server;
+use benches::cli::{self, ask, compare, tables};
 use clap::{Parser, Subcommand};
 
 #[global_allocator]
@@ -52,17 +50,11 @@ async fn main() -> ExitCode {
     let done = match cli.command {
         None => serve::run(cli.serve).await,
         Some(Command::Serve(arguments)) => serve::run(arguments).await,
-        Some(Command::Ask(arguments)) => ask::run(arguments).await,
-        Some(Command::Compare(arguments)) => compare::run(arguments).await,
+        Some(Command::Ask(arguments)) => ask::run(benches::systems(), arguments).await,
+        Some(Command::Compare(arguments)) => compare::run(benches::systems(), arguments).await,
         Some(Command::Grade(arguments)) => grade::run(arguments).await,
         Some(Command::Tables(arguments)) => tables::run(&arguments),
         Some(Command::QueueServer(arguments)) => queue_server::run(arguments).await,
     };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    cli::code(done)
 }

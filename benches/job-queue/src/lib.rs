@@ -3,6 +3,7 @@
 mod compare;
 mod questions;
 mod server;
+pub mod queue_server;
 
 use measure::System;
 

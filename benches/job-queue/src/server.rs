@@ -22,9 +22,9 @@ impl Server {
     /// Our queue on this store, pinned to processor `core` if one is given.
     pub(super) async fn ours(store: &str, core: Option<usize>) -> anyhow::Result<Self> {
         let address = free_address()?;
-        let lab = std::env::current_exe()?;
+        let myself = std::env::current_exe()?;
         let mut program = pinned(core);
-        program.extend([lab.display().to_string(), "queue-server".to_owned()]);
+        program.extend([myself.display().to_string(), "queue-server".to_owned()]);
         let options = ["--listen", &address.to_string(), "--store", store].map(str::to_owned);
         program.extend(options);
         Self::start(program, address).await

@@ -23,6 +23,7 @@ pub mod report;
 pub mod tables;
 
 pub mod self_check;
+pub mod cli;
 
 /// A system as the command line and the console know it.
 pub struct System {

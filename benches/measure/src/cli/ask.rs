@@ -1,14 +1,15 @@
-//! `lab ask`: list questions, run one, run them all.
+//! `ask`: list questions, run one, run them all.
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use benches::{Asked, Event, Question, Stage, What, transcript};
+
+use crate::{Asked, Event, Question, Stage, System, What, report, results_directory, transcript};
 
 /// Which questions, and how.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// `<system>/<question>`, or `<system>` for all of its questions.
     #[arg(required_unless_present_any = ["list", "all"], conflicts_with_all = ["list", "all"])]
     question: Option<String>,
@@ -29,12 +30,13 @@ pub(crate) struct Arguments {
     report: bool,
 }
 
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+/// Asks what was chosen of the questions of `systems`; a failure when one did not hold.
+pub async fn run(systems: Vec<System>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     if arguments.list {
-        list();
+        list(&systems);
         return Ok(ExitCode::SUCCESS);
     }
-    let questions = chosen(arguments.question.as_deref())?;
+    let questions = chosen(systems, arguments.question.as_deref())?;
     anyhow::ensure!(!questions.is_empty(), "there is nothing to ask yet");
     let mut failed = Vec::new();
     for question in &questions {
@@ -49,20 +51,21 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn list() {
-    let questions: Vec<_> = benches::systems().into_iter().flat_map(|s| s.questions).collect();
+fn list(systems: &[System]) {
+    let questions: Vec<_> = systems.iter().flat_map(|system| &system.questions).collect();
     let width = questions.iter().map(|q| q.path().len()).max().unwrap_or(0);
     questions.iter().for_each(|q| println!("{:<width$}  {}", q.path(), q.asks));
 }
 
-fn chosen(path: Option<&str>) -> anyhow::Result<Vec<Question>> {
+fn chosen(systems: Vec<System>, path: Option<&str>) -> anyhow::Result<Vec<Question>> {
     let Some(path) = path else {
-        return Ok(benches::systems().into_iter().flat_map(|s| s.questions).collect());
+        return Ok(systems.into_iter().flat_map(|system| system.questions).collect());
     };
-    if let Some(question) = benches::question(path) {
-        return Ok(vec![question]);
+    let question = systems.iter().flat_map(|system| &system.questions).find(|q| q.path() == path);
+    if let Some(question) = question {
+        return Ok(vec![*question]);
     }
-    let system = benches::system(path);
+    let system = systems.into_iter().find(|system| system.name == path);
     let system = system.with_context(|| format!("no question {path} (see: ask --list)"))?;
     anyhow::ensure!(!system.questions.is_empty(), "{path} has no questions yet");
     Ok(system.questions)
@@ -78,13 +81,13 @@ async fn ask_one(question: &Question, arguments: &Arguments) -> anyhow::Result<A
             keep.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
         }
     });
-    let asked = benches::ask(question, stage.clone()).await;
+    let asked = crate::ask(question, stage.clone()).await;
     if arguments.report {
         let events = told.lock().unwrap_or_else(PoisonError::into_inner);
-        let directory = benches::results_directory().join(question.system);
+        let directory = results_directory().join(question.system);
         std::fs::create_dir_all(&directory)?;
         let path = directory.join(format!("ask-{}.html", question.name));
-        std::fs::write(&path, benches::report::page_of_question(question, &stage, &events))?;
+        std::fs::write(&path, report::page_of_question(question, &stage, &events))?;
         println!("  report   {}", path.display());
     }
     Ok(asked)

@@ -1,6 +1,6 @@
 //! `queue-server`, hidden: the job queue in a process of its own, for the question that kills it
 //! and the comparison that gives it a processor of its own. As `job-queue serve`, from the one
-//! binary that is there already.
+//! program that is there already.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -17,14 +17,15 @@ use service::{ConnectionLimits, Limits, Shutdown, StoreUrl};
 
 /// Where to listen, and on which store.
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     #[arg(long)]
     listen: SocketAddr,
     #[arg(long)]
     store: StoreUrl,
 }
 
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+/// Serves until it is told to stop.
+pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
     match &arguments.store {
         StoreUrl::Memory => serve(&arguments, Memory::new(clock)).await,

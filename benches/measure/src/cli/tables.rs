@@ -1,22 +1,23 @@
-//! `lab tables`: figures enter documents through here and nowhere else.
+//! `tables`: figures enter documents through here and nowhere else.
 
 use std::process::ExitCode;
 
 /// Rewrite, or only check.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// Change nothing; fail when a block was edited by hand or never generated.
     #[arg(long)]
     check: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+/// Writes them, or says what is wrong with them.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.check {
-        let problems = benches::tables::check()?;
+        let problems = crate::tables::check()?;
         problems.iter().for_each(|problem| println!("{problem}"));
         return Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    for document in benches::tables::rewrite()? {
+    for document in crate::tables::rewrite()? {
         println!("rewrote {}", document.display());
     }
     Ok(ExitCode::SUCCESS)
