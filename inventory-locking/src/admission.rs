@@ -52,8 +52,8 @@ impl Admission {
     /// # Errors
     /// [`Error::Busy`] when [`WAITING_MAX`] wait there.
     pub async fn enter(&self, lines: &Lines) -> Result<Admitted<'_>, Error> {
-        let hash = |sku: &str| self.hasher.hash_one(sku) as usize % GATES;
-        let mut wanted: Vec<usize> = lines.iter().map(|line| hash(line.sku.as_str())).collect();
+        let mut wanted: Vec<usize> =
+            lines.iter().map(|line| self.gate_of(line.sku.as_str())).collect();
         wanted.sort_unstable();
         wanted.dedup();
         let mut permits = Vec::with_capacity(wanted.len());
@@ -61,6 +61,10 @@ impl Admission {
             permits.push(self.gates[gate].enter().await?);
         }
         Ok(Admitted(permits))
+    }
+
+    fn gate_of(&self, sku: &str) -> usize {
+        self.hasher.hash_one(sku) as usize % GATES
     }
 }
 
@@ -102,15 +106,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hot_sku_waits_for_itself_and_nobody_else_does() {
         let admission = Admission::new(2);
-        let (hot, cold) = (cart(&["hot"]), cart(&["cold"]));
+        let elsewhere = |sku: &String| admission.gate_of(sku) != admission.gate_of("hot");
+        let cold = (0..).map(|number| format!("cold-{number}")).find(elsewhere).unwrap();
+        let both = cart(&[&cold, "hot"]);
+        let (hot, cold) = (cart(&["hot"]), cart(&[&cold]));
         let (first, _second) = (admission.enter(&hot).await.unwrap(), admission.enter(&hot).await);
         let soon = std::time::Duration::from_millis(1);
         assert!(tokio::time::timeout(soon, admission.enter(&hot)).await.is_err(), "two are inside");
         let other = tokio::time::timeout(soon, admission.enter(&cold)).await;
         assert!(other.is_ok(), "nobody asked for the cold one");
-        assert!(
-            tokio::time::timeout(soon, admission.enter(&cart(&["cold", "hot"]))).await.is_err()
-        );
+        assert!(tokio::time::timeout(soon, admission.enter(&both)).await.is_err());
         drop(first);
         assert!(tokio::time::timeout(soon, admission.enter(&hot)).await.is_ok());
         let waiting = admission.gates.iter().map(|gate| gate.waiting.load(Ordering::Relaxed));

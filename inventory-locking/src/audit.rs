@@ -42,6 +42,9 @@ pub struct Audit {
     pub sold: i64,
     /// Holds past their deadline that no sweeper has released yet: a delay, not a fault.
     pub overdue: u64,
+    /// Entries of a gate in front of the store that were not what the store says, and that this
+    /// audit has put right: a delay, not a fault. Without a gate there are none.
+    pub gate_drifts: u64,
     /// How many invariants are broken.
     pub broken: u64,
     /// The first [`DRIFTS_LISTED_MAX`] of them.
@@ -70,7 +73,8 @@ impl Audit {
 /// Judges a snapshot.
 pub fn judge(snapshot: impl IntoIterator<Item = (Sku, Totals)>, overdue: u64) -> Audit {
     let (items, available, held, sold) = (0, 0, 0, 0);
-    let mut audit = Audit { items, available, held, sold, overdue, broken: 0, drifts: Vec::new() };
+    let (gate_drifts, broken, drifts) = (0, 0, Vec::new());
+    let mut audit = Audit { items, available, held, sold, overdue, gate_drifts, broken, drifts };
     for (sku, totals) in snapshot {
         audit.items += 1;
         audit.available += totals.available;

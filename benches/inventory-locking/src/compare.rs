@@ -11,7 +11,7 @@ use inventory_locking::answer::sqlite::{self, Sqlite};
 use service::Clock;
 
 use super::crowd::{Counted, PLENTY};
-use super::{matrix, over_http};
+use super::{cap, matrix, over_http};
 use measure::harness::{ClosedLoop, Keys};
 use measure::{Bench, Comparison, Scenario, Subject};
 
@@ -35,6 +35,7 @@ async fn compare(mut bench: Bench) -> anyhow::Result<()> {
     print_flush_price()?;
     over_http::compare(&bench, &server).await?;
     sold_out(&bench, &server, &redis).await?;
+    cap::compare(&bench, &server).await?;
     matrix::compare(&bench, &server).await
 }
 

@@ -4,6 +4,7 @@ mod compare;
 mod crowd;
 mod over_http;
 mod matrix;
+mod cap;
 mod crossover;
 mod questions;
 

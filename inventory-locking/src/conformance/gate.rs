@@ -246,8 +246,13 @@ async fn a_return_behind_the_gates_back_is_found<F: GateFixture>(fixture: Arc<F>
     let drifts = servers[1].reconcile().await.map_err(failed)?;
     let found = drifts.first().is_some_and(|drift| drift.believed == 0 && drift.available == 1);
     ensure!(drifts.len() == 1 && found, "one unit came in unannounced; found: {drifts:?}");
-    let quiet = servers[1].reconcile().await.map_err(failed)?;
-    ensure!(quiet.is_empty(), "what was mended is found again: {quiet:?}");
+    let quiet = servers[1].audit().await.map_err(failed)?;
+    ensure!(quiet.gate_drifts == 0, "what was mended is found again: {quiet:?}");
+    held(&servers[1], order(&[("pen", 1)])).await?;
+    refused(&servers[1], order(&[("pen", 1)]), 0).await?;
+    behind().await?;
+    let audit = servers[0].audit().await.map_err(failed)?;
+    ensure!(audit.gate_drifts == 1 && audit.is_clean(), "the audit finds it too: {audit:?}");
     held(&servers[1], order(&[("pen", 1)])).await?;
     refused(&servers[1], order(&[("pen", 1)]), 0).await?;
     behind().await?;
