@@ -8,6 +8,7 @@ mod browser;
 mod chat;
 mod pages;
 mod race;
+mod sale;
 mod shortener;
 mod grading;
 mod access;
