@@ -40,10 +40,11 @@ struct Settings {
     #[arg(long, env = "INVENTORY_CONNECTIONS", default_value_t = 32,
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     connections: u32,
-    /// How many may ask Postgres for the same SKU at once; the others wait outside the pool
-    #[arg(long, env = "INVENTORY_PER_SKU", default_value_t = 16,
+    /// How many may ask Postgres for the same SKU at once; the others wait outside the pool.
+    /// 16 when not given, or 1 for strategies that fail by conflict
+    #[arg(long, env = "INVENTORY_PER_SKU",
           value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    per_sku: u16,
+    per_sku: Option<u16>,
     /// A Redis in front of the database that turns away those who come too late:
     /// redis://host:port
     #[arg(long, env = "INVENTORY_GATE", value_name = "URL")]
@@ -79,7 +80,8 @@ fn gated(inventory: Any, url: &str) -> anyhow::Result<Any> {
 async fn open_postgres(url: &str, settings: &Settings) -> anyhow::Result<Postgres> {
     let strategy = named(&postgres::Strategy::ALL, &settings.strategy)?;
     let &Settings { connections, per_sku, .. } = settings;
-    let limits = postgres::Settings { connections, per_sku: per_sku.into() };
+    let per_sku = per_sku.map_or_else(|| strategy.per_sku(), usize::from);
+    let limits = postgres::Settings { connections, per_sku };
     let opened = Postgres::connect(url, strategy, limits).await;
     opened.with_context(|| format!("--store {}", settings.store.store))
 }

@@ -105,6 +105,16 @@ impl Strategy {
         ("batching", Self::Batching),
     ];
 
+    /// How many of one server should try for one SKU at once. Where a loser has to begin again,
+    /// only one: whoever waits in the server has not lost anything yet. Where a loser is in a
+    /// queue, enough to keep it filled.
+    pub fn per_sku(self) -> usize {
+        match self {
+            Self::Optimistic | Self::PessimisticNowait | Self::Serializable => 1,
+            _ => PER_SKU,
+        }
+    }
+
     fn layout(self, on_hand: u64) -> Vec<Slot> {
         match self {
             Self::Buckets => buckets::layout(on_hand),
@@ -120,6 +130,9 @@ impl Strategy {
     }
 }
 
+/// Requests that ask for one SKU at once, of a strategy whose losers queue in the database.
+const PER_SKU: usize = 16;
+
 /// How much of the database one server uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -131,7 +144,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { connections: 32, per_sku: 16 }
+        Self { connections: 32, per_sku: PER_SKU }
     }
 }
 
