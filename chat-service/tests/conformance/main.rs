@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     }
     // The wrong stores differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { InProcess::new(Naive::with(None)) });
-    for (bug, caught_by) in Bug::ALL {
+    for &(bug, caught_by) in Bug::ALL {
         let naive = move || async move { InProcess::new(Naive::with(Some(bug))) };
         suite.wrong(&bug.name(), caught_by, promises, naive);
     }

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     suite.wrong("postgres_naive", "concurrent_buyers_never_oversell", promises, naive);
     // The wrong inventories differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { Naive::with(None) });
-    for (bug, caught_by) in Bug::ALL {
+    for &(bug, caught_by) in Bug::ALL {
         suite.wrong(
             &bug.name(),
             caught_by,

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     suite.answer("gossip-alone/fixed-window", promises, || async { GossipFixture::new() });
     // The wrong limiters differ from this one by one line each, and this one is right.
     suite.answer("naive", promises, || async { Naive::with(None) });
-    for (bug, caught_by) in Bug::ALL {
+    for &(bug, caught_by) in Bug::ALL {
         suite.wrong(
             &bug.name(),
             caught_by,
@@ -54,9 +54,9 @@ fn main() -> ExitCode {
         );
     }
     suite.answer("naive-coalescer", promises, || async { NaiveCoalescer::with(None) });
-    for (mistake, caught_by) in Mistake::ALL {
+    for &(mistake, caught_by) in Mistake::ALL {
         let make = move || async move { NaiveCoalescer::with(Some(mistake)) };
-        suite.wrong(&mistake.name(), caught_by, promises, make);
+        suite.wrong(&format!("coalescer_{}", mistake.name()), caught_by, promises, make);
     }
     gossips(&mut suite);
     leases(&mut suite);
@@ -67,9 +67,9 @@ fn main() -> ExitCode {
 fn gossips(suite: &mut Suite) {
     suite.answer("gossip", gossip::promises, || async { GossipFixture::new() });
     suite.answer("naive-gossip", gossip::promises, || async { NaiveGossip::with(None) });
-    for (rumour, caught_by) in Rumour::ALL {
+    for &(rumour, caught_by) in Rumour::ALL {
         let make = move || async move { NaiveGossip::with(Some(rumour)) };
-        suite.wrong(&rumour.name(), caught_by, gossip::promises, make);
+        suite.wrong(&format!("gossip_{}", rumour.name()), caught_by, gossip::promises, make);
     }
 }
 
@@ -77,9 +77,9 @@ fn gossips(suite: &mut Suite) {
 fn leases(suite: &mut Suite) {
     suite.answer("lease", lease::promises, || async { LeaseFixture::new() });
     suite.answer("naive-lease", lease::promises, || async { NaiveLease::with(None) });
-    for (lapse, caught_by) in Lapse::ALL {
+    for &(lapse, caught_by) in Lapse::ALL {
         let make = move || async move { NaiveLease::with(Some(lapse)) };
-        suite.wrong(&lapse.name(), caught_by, lease::promises, make);
+        suite.wrong(&format!("lease_{}", lapse.name()), caught_by, lease::promises, make);
     }
 }
 

@@ -13,71 +13,30 @@ use rate_limiter::{
     AlgorithmName, Decision, Error, Grant, Key, Limiter, Outcome, Policy, Quota, Source,
 };
 
-/// A mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bug {
-    TwoStepReadThenWrite,
-    EachServerCountsAlone,
-    OneBucketForEverybody,
-    ChargesDenials,
-    DoubleBurstAtTheWindowEdge,
-    IdlersSaveUp,
-    IdleDebtClampedToTheBurst,
-    FloatDrift,
-    RoundsTheIntervalUp,
-    RefillOnEviction,
-    ClientClock,
-    ClockGoingBackwardsRefills,
-    ExpiresTooEarly,
-    RetryAfterInWholeSeconds,
-    RemainingBeforeTheCharge,
-    TooLargeIsToldToRetry,
-    ChargesPartially,
-    RefundsBeyondTheLimit,
-    GrantsMoreThanIsThere,
-    DenyCacheWithoutGeneration,
-}
-
-impl Bug {
-    /// Every mistake and the promise that must catch it.
-    pub(crate) const ALL: [(Self, &'static str); 20] = [
-        (Self::TwoStepReadThenWrite, "concurrent_callers_share_one_quota"),
-        (Self::EachServerCountsAlone, "servers_agree_on_the_time"),
-        (Self::OneBucketForEverybody, "callers_are_independent"),
-        (Self::ChargesDenials, "a_denial_changes_nothing"),
-        (Self::DoubleBurstAtTheWindowEdge, "never_admits_more_than_the_bound"),
-        (Self::IdlersSaveUp, "never_admits_more_than_the_bound"),
-        (Self::IdleDebtClampedToTheBurst, "never_admits_more_than_the_bound"),
-        (Self::FloatDrift, "agrees_with_the_model"),
-        (Self::RoundsTheIntervalUp, "agrees_with_the_model"),
-        (Self::RefillOnEviction, "a_flood_of_callers_gives_nobody_a_fresh_quota"),
-        (Self::ClientClock, "servers_agree_on_the_time"),
-        (Self::ClockGoingBackwardsRefills, "time_going_backwards_admits_nothing"),
-        (Self::ExpiresTooEarly, "never_admits_more_than_the_bound"),
-        (Self::RetryAfterInWholeSeconds, "steady_demand_is_not_starved"),
-        (Self::RemainingBeforeTheCharge, "remaining_is_honest"),
-        (Self::TooLargeIsToldToRetry, "a_cost_beyond_the_limit_is_never_possible"),
-        (Self::ChargesPartially, "limits_are_all_or_nothing"),
-        (Self::RefundsBeyondTheLimit, "refunds_never_exceed_the_limit"),
-        (Self::GrantsMoreThanIsThere, "partial_grants_take_what_is_there"),
-        (Self::DenyCacheWithoutGeneration, "a_refund_ends_a_denial"),
-    ];
-
-    pub(crate) fn name(self) -> String {
-        snake_case(&format!("{self:?}"))
+testkit::mistakes! {
+    /// A mistake.
+    pub(crate) enum Bug {
+        TwoStepReadThenWrite => concurrent_callers_share_one_quota,
+        EachServerCountsAlone => servers_agree_on_the_time,
+        OneBucketForEverybody => callers_are_independent,
+        ChargesDenials => a_denial_changes_nothing,
+        DoubleBurstAtTheWindowEdge => never_admits_more_than_the_bound,
+        IdlersSaveUp => never_admits_more_than_the_bound,
+        IdleDebtClampedToTheBurst => never_admits_more_than_the_bound,
+        FloatDrift => agrees_with_the_model,
+        RoundsTheIntervalUp => agrees_with_the_model,
+        RefillOnEviction => a_flood_of_callers_gives_nobody_a_fresh_quota,
+        ClientClock => servers_agree_on_the_time,
+        ClockGoingBackwardsRefills => time_going_backwards_admits_nothing,
+        ExpiresTooEarly => never_admits_more_than_the_bound,
+        RetryAfterInWholeSeconds => steady_demand_is_not_starved,
+        RemainingBeforeTheCharge => remaining_is_honest,
+        TooLargeIsToldToRetry => a_cost_beyond_the_limit_is_never_possible,
+        ChargesPartially => limits_are_all_or_nothing,
+        RefundsBeyondTheLimit => refunds_never_exceed_the_limit,
+        GrantsMoreThanIsThere => partial_grants_take_what_is_there,
+        DenyCacheWithoutGeneration => a_refund_ends_a_denial,
     }
-}
-
-/// `TwoStepReadThenWrite` as `two_step_read_then_write`.
-pub(crate) fn snake_case(variant: &str) -> String {
-    let mut name = String::new();
-    for letter in variant.chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.extend(letter.to_lowercase());
-    }
-    name
 }
 
 /// The fixture.

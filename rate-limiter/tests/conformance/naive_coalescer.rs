@@ -10,30 +10,16 @@ use rate_limiter::conformance::Fixture;
 use rate_limiter::{AlgorithmName, Decision, Error, Grant, Key, Limiter, Policy};
 use tokio::sync::oneshot;
 
-use crate::naive::{Naive, NaiveLimiter, snake_case};
+use crate::naive::{Naive, NaiveLimiter};
 
-/// A mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mistake {
-    GrantHandedOutTwice,
-    WholeRunOrNothing,
-    SmallOvertakesLarge,
-    AnswersMixedUp,
-    TailLost,
-}
-
-impl Mistake {
-    /// Every mistake and the promise that must catch it.
-    pub(crate) const ALL: [(Self, &'static str); 5] = [
-        (Self::GrantHandedOutTwice, "concurrent_callers_share_one_quota"),
-        (Self::WholeRunOrNothing, "a_crowd_is_answered_as_if_one_by_one"),
-        (Self::SmallOvertakesLarge, "a_crowd_is_answered_as_if_one_by_one"),
-        (Self::AnswersMixedUp, "a_crowd_is_answered_as_if_one_by_one"),
-        (Self::TailLost, "a_crowd_is_answered_as_if_one_by_one"),
-    ];
-
-    pub(crate) fn name(self) -> String {
-        format!("coalescer_{}", snake_case(&format!("{self:?}")))
+testkit::mistakes! {
+    /// A mistake.
+    pub(crate) enum Mistake {
+        GrantHandedOutTwice => concurrent_callers_share_one_quota,
+        WholeRunOrNothing => a_crowd_is_answered_as_if_one_by_one,
+        SmallOvertakesLarge => a_crowd_is_answered_as_if_one_by_one,
+        AnswersMixedUp => a_crowd_is_answered_as_if_one_by_one,
+        TailLost => a_crowd_is_answered_as_if_one_by_one,
     }
 }
 

@@ -10,36 +10,17 @@ use rate_limiter::conformance::EPOCH;
 use rate_limiter::conformance::gossip::{Correspondent, GossipFixture};
 use rate_limiter::{Decision, Error, Grant, Key, Limiter, Outcome, Policy, Quota, Source};
 
-use crate::naive::snake_case;
-
-/// A mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rumour {
-    WindowRollKeepsTheOthers,
-    AddsWhatItHears,
-    LastLetterWins,
-    OneCountForAllNodes,
-    TellsOnlyItsOwn,
-    LateNewsCountToday,
-    BelievesClocksAhead,
-    RefundLowersItsOwnCount,
-}
-
-impl Rumour {
-    /// Every mistake and the promise that must catch it.
-    pub(crate) const ALL: [(Self, &'static str); 8] = [
-        (Self::WindowRollKeepsTheOthers, "a_new_window_begins_empty_for_everybody"),
-        (Self::AddsWhatItHears, "a_letter_read_twice_counts_once"),
-        (Self::LastLetterWins, "an_old_letter_takes_nothing_back"),
-        (Self::OneCountForAllNodes, "letters_that_cross_agree"),
-        (Self::TellsOnlyItsOwn, "news_travel_through_others"),
-        (Self::LateNewsCountToday, "a_letter_about_the_last_window_is_history"),
-        (Self::BelievesClocksAhead, "a_clock_that_is_ahead_is_not_believed"),
-        (Self::RefundLowersItsOwnCount, "refunds_are_news_too"),
-    ];
-
-    pub(crate) fn name(self) -> String {
-        format!("gossip_{}", snake_case(&format!("{self:?}")))
+testkit::mistakes! {
+    /// A mistake.
+    pub(crate) enum Rumour {
+        WindowRollKeepsTheOthers => a_new_window_begins_empty_for_everybody,
+        AddsWhatItHears => a_letter_read_twice_counts_once,
+        LastLetterWins => an_old_letter_takes_nothing_back,
+        OneCountForAllNodes => letters_that_cross_agree,
+        TellsOnlyItsOwn => news_travel_through_others,
+        LateNewsCountToday => a_letter_about_the_last_window_is_history,
+        BelievesClocksAhead => a_clock_that_is_ahead_is_not_believed,
+        RefundLowersItsOwnCount => refunds_are_news_too,
     }
 }
 

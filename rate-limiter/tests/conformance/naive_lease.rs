@@ -10,32 +10,15 @@ use rate_limiter::conformance::lease::{LeaseFixture, Leasing};
 use rate_limiter::store::memory::{KEYS_MAX_DEFAULT, Memory, MemoryLimiter};
 use rate_limiter::{Decision, Error, Grant, Key, Limiter, Outcome, Policy, Store};
 
-use crate::naive::snake_case;
-
-/// A mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lapse {
-    SurvivesItsExpiry,
-    KeptAfterItWasGivenBack,
-    GivenBackTwice,
-    NeverGivenBack,
-    HoldsWhatItAskedFor,
-    AsksForEveryToken,
-}
-
-impl Lapse {
-    /// Every mistake and the promise that must catch it.
-    pub(crate) const ALL: [(Self, &'static str); 6] = [
-        (Self::SurvivesItsExpiry, "idle_leases_do_not_add_to_the_burst"),
-        (Self::KeptAfterItWasGivenBack, "tokens_are_conserved"),
-        (Self::GivenBackTwice, "what_is_not_spent_comes_back"),
-        (Self::NeverGivenBack, "what_is_not_spent_comes_back"),
-        (Self::HoldsWhatItAskedFor, "a_lease_is_what_was_granted"),
-        (Self::AsksForEveryToken, "most_checks_need_no_store"),
-    ];
-
-    pub(crate) fn name(self) -> String {
-        format!("lease_{}", snake_case(&format!("{self:?}")))
+testkit::mistakes! {
+    /// A mistake.
+    pub(crate) enum Lapse {
+        SurvivesItsExpiry => idle_leases_do_not_add_to_the_burst,
+        KeptAfterItWasGivenBack => tokens_are_conserved,
+        GivenBackTwice => what_is_not_spent_comes_back,
+        NeverGivenBack => what_is_not_spent_comes_back,
+        HoldsWhatItAskedFor => a_lease_is_what_was_granted,
+        AsksForEveryToken => most_checks_need_no_store,
     }
 }
 

@@ -32,31 +32,18 @@ impl Fixture for Ours {
     }
 }
 
-/// A mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    Base64Alphabet,
-    StartsAtOneAgain,
-    WritersShareNothing,
-    ForgetsToWalkTheCycle,
-    HashCutTooShort,
-    SameHashEachAttempt,
-    MultipliesByAConstant,
-    ModuloOfAByte,
-}
-
-impl Flaw {
-    /// Every mistake and the promise that must catch it.
-    pub(crate) const ALL: [(Self, &'static str); 8] = [
-        (Self::Base64Alphabet, "codes_are_of_the_length_and_the_alphabet"),
-        (Self::StartsAtOneAgain, "a_restart_repeats_nothing"),
-        (Self::WritersShareNothing, "writers_do_not_collide"),
-        (Self::ForgetsToWalkTheCycle, "a_unique_generator_never_repeats"),
-        (Self::HashCutTooShort, "a_unique_generator_never_repeats"),
-        (Self::SameHashEachAttempt, "a_taken_code_is_not_drawn_again"),
-        (Self::MultipliesByAConstant, "the_order_does_not_show"),
-        (Self::ModuloOfAByte, "all_digits_are_used_alike"),
-    ];
+testkit::mistakes! {
+    /// A mistake.
+    pub(crate) enum Flaw {
+        Base64Alphabet => codes_are_of_the_length_and_the_alphabet,
+        StartsAtOneAgain => a_restart_repeats_nothing,
+        WritersShareNothing => writers_do_not_collide,
+        ForgetsToWalkTheCycle => a_unique_generator_never_repeats,
+        HashCutTooShort => a_unique_generator_never_repeats,
+        SameHashEachAttempt => a_taken_code_is_not_drawn_again,
+        MultipliesByAConstant => the_order_does_not_show,
+        ModuloOfAByte => all_digits_are_used_alike,
+    }
 }
 
 /// The fixture: a counter that all processes share, unless that is the flaw.

@@ -34,33 +34,19 @@ impl Fixture for Bounded {
     }
 }
 
-/// A mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Slip {
-    ForgetsDeletedLinks,
-    FoldsCase,
-    RemembersNoAbsence,
-    IsNotToldOfChanges,
-    KeepsAbsenceForEver,
-    TakesWhateverIsTold,
-    KeepsWhatItReadBefore,
-    LetsTheCrowdThrough,
-    TakesAnOutageForAbsence,
-}
-
-impl Slip {
-    /// Every mistake and the promise that must catch it.
-    pub(crate) const ALL: [(Self, &'static str); 9] = [
-        (Self::ForgetsDeletedLinks, "what_is_stored_is_found"),
-        (Self::FoldsCase, "codes_are_told_apart_by_case"),
-        (Self::RemembersNoAbsence, "an_answer_is_remembered"),
-        (Self::IsNotToldOfChanges, "a_change_is_seen_at_once"),
-        (Self::KeepsAbsenceForEver, "a_new_link_ends_its_404"),
-        (Self::TakesWhateverIsTold, "the_newer_version_stays"),
-        (Self::KeepsWhatItReadBefore, "a_reading_of_the_past_is_not_kept"),
-        (Self::LetsTheCrowdThrough, "a_crowd_asks_once"),
-        (Self::TakesAnOutageForAbsence, "a_failed_question_is_asked_again"),
-    ];
+testkit::mistakes! {
+    /// A mistake.
+    pub(crate) enum Slip {
+        ForgetsDeletedLinks => what_is_stored_is_found,
+        FoldsCase => codes_are_told_apart_by_case,
+        RemembersNoAbsence => an_answer_is_remembered,
+        IsNotToldOfChanges => a_change_is_seen_at_once,
+        KeepsAbsenceForEver => a_new_link_ends_its_404,
+        TakesWhateverIsTold => the_newer_version_stays,
+        KeepsWhatItReadBefore => a_reading_of_the_past_is_not_kept,
+        LetsTheCrowdThrough => a_crowd_asks_once,
+        TakesAnOutageForAbsence => a_failed_question_is_asked_again,
+    }
 }
 
 /// A map without a bound, wrong in one way or right.

@@ -16,7 +16,7 @@ mod naive;
 
 use generators::{Flaw, FlawedFixture, Ours};
 use lookups::{All, Bounded, Naive, Slip};
-use naive::{Bug, NaiveFixture, snake_case};
+use naive::{Bug, NaiveFixture};
 
 fn main() -> ExitCode {
     let mut suite = Suite::new();
@@ -26,15 +26,15 @@ fn main() -> ExitCode {
     // The wrong stores differ from this one by one line each, and this one is right.
     let naive = |bug| async move { NaiveFixture { bug, rows: Arc::default() } };
     suite.answer("naive", promises, move || naive(None));
-    for (bug, caught_by) in Bug::ALL {
+    for &(bug, caught_by) in Bug::ALL {
         suite.wrong(&bug.name(), caught_by, promises, move || naive(Some(bug)));
     }
     for scheme in Scheme::ALL {
         let name = format!("codes/{}", scheme.name());
         suite.answer(&name, codes::promises, move || async move { Ours::new(scheme) });
     }
-    for (flaw, caught_by) in Flaw::ALL {
-        let name = format!("codes/{}", snake_case(&format!("{flaw:?}")));
+    for &(flaw, caught_by) in Flaw::ALL {
+        let name = format!("codes/{}", flaw.name());
         suite.wrong(&name, caught_by, codes::promises, move || async move {
             FlawedFixture { flaw, counter: Arc::default() }
         });
@@ -42,8 +42,8 @@ fn main() -> ExitCode {
     suite.answer("lookup/all", lookup::promises, || async { All });
     suite.answer("lookup/recent", lookup::promises, || async { Bounded });
     suite.answer("lookup/naive", lookup::promises, || async { Naive(None) });
-    for (slip, caught_by) in Slip::ALL {
-        let name = format!("lookup/{}", snake_case(&format!("{slip:?}")));
+    for &(slip, caught_by) in Slip::ALL {
+        let name = format!("lookup/{}", slip.name());
         suite.wrong(&name, caught_by, lookup::promises, move || async move { Naive(Some(slip)) });
     }
     suite.run()

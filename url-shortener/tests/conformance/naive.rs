@@ -15,95 +15,42 @@ use url_shortener::link::{
     REPLAY_KEPT_MS, State, Version, Why,
 };
 
-/// A mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bug {
-    DropsTheTags,
-    ChecksThenInserts,
-    OverwritesATakenCode,
-    CodesIgnoreCase,
-    FreesDeletedCodes,
-    AnybodyMayRead,
-    AnybodyMayDelete,
-    IgnoresTheVersion,
-    ReadsThenWritesTheVersion,
-    VersionStaysTheSame,
-    NullMeansUnchanged,
-    RepeatsCreateAgain,
-    RepliesOutsideTheTransaction,
-    AnswersARepeatAfresh,
-    KeyWithoutFingerprint,
-    KeysAreGlobal,
-    RemembersRefusals,
-    ForgetsRepliesTooEarly,
-    NeverForgetsReplies,
-    OneBadRowFailsTheBatch,
-    PagesByOffset,
-    TagsByPrefix,
-    SearchTakesWildcards,
-    VisitsReadThenWrite,
-    OneVisitTooMany,
-    LookingCounts,
-    IndexForgetsDeleted,
-    CountsARepeatedBatch,
-    LastSketchWins,
-    LeasesOverlap,
-    SecretPerServer,
-    RevokedKeysStay,
-}
-
-impl Bug {
-    /// Every mistake and the promise that must catch it.
-    pub(crate) const ALL: [(Self, &'static str); 32] = [
-        (Self::DropsTheTags, "a_link_is_found_as_it_was_written"),
-        (Self::ChecksThenInserts, "one_code_has_one_winner"),
-        (Self::OverwritesATakenCode, "one_code_has_one_winner"),
-        (Self::CodesIgnoreCase, "codes_differ_by_case"),
-        (Self::FreesDeletedCodes, "a_deleted_code_stays_taken"),
-        (Self::AnybodyMayRead, "a_link_belongs_to_its_owner"),
-        (Self::AnybodyMayDelete, "a_link_belongs_to_its_owner"),
-        (Self::IgnoresTheVersion, "a_stale_version_changes_nothing"),
-        (Self::ReadsThenWritesTheVersion, "concurrent_changes_are_not_lost"),
-        (Self::VersionStaysTheSame, "a_stale_version_changes_nothing"),
-        (Self::NullMeansUnchanged, "a_change_touches_only_its_fields"),
-        (Self::RepeatsCreateAgain, "a_repeated_create_answers_the_same_bytes"),
-        (Self::RepliesOutsideTheTransaction, "a_repeated_create_answers_the_same_bytes"),
-        (Self::AnswersARepeatAfresh, "a_repeated_create_answers_the_same_bytes"),
-        (Self::KeyWithoutFingerprint, "a_repeated_create_answers_the_same_bytes"),
-        (Self::KeysAreGlobal, "an_idempotency_key_is_its_owners"),
-        (Self::RemembersRefusals, "a_refused_create_is_not_remembered"),
-        (Self::ForgetsRepliesTooEarly, "replies_are_forgotten_after_a_day_and_not_before"),
-        (Self::NeverForgetsReplies, "replies_are_forgotten_after_a_day_and_not_before"),
-        (Self::OneBadRowFailsTheBatch, "rows_of_a_batch_stand_alone"),
-        (Self::PagesByOffset, "pages_neither_repeat_nor_skip"),
-        (Self::TagsByPrefix, "tags_and_search_find_exactly_theirs"),
-        (Self::SearchTakesWildcards, "tags_and_search_find_exactly_theirs"),
-        (Self::VisitsReadThenWrite, "a_limited_link_admits_exactly_that_many"),
-        (Self::OneVisitTooMany, "a_limited_link_admits_exactly_that_many"),
-        (Self::LookingCounts, "a_limited_link_admits_exactly_that_many"),
-        (Self::IndexForgetsDeleted, "an_index_sees_every_link"),
-        (Self::CountsARepeatedBatch, "a_batch_of_clicks_counts_once"),
-        (Self::LastSketchWins, "visitors_of_several_batches_are_merged"),
-        (Self::LeasesOverlap, "leased_numbers_are_nobody_elses"),
-        (Self::SecretPerServer, "the_secret_stays"),
-        (Self::RevokedKeysStay, "keys_come_and_go"),
-    ];
-
-    /// `ChecksThenInserts` as `checks_then_inserts`.
-    pub(crate) fn name(self) -> String {
-        snake_case(&format!("{self:?}"))
+testkit::mistakes! {
+    /// A mistake.
+    pub(crate) enum Bug {
+        DropsTheTags => a_link_is_found_as_it_was_written,
+        ChecksThenInserts => one_code_has_one_winner,
+        OverwritesATakenCode => one_code_has_one_winner,
+        CodesIgnoreCase => codes_differ_by_case,
+        FreesDeletedCodes => a_deleted_code_stays_taken,
+        AnybodyMayRead => a_link_belongs_to_its_owner,
+        AnybodyMayDelete => a_link_belongs_to_its_owner,
+        IgnoresTheVersion => a_stale_version_changes_nothing,
+        ReadsThenWritesTheVersion => concurrent_changes_are_not_lost,
+        VersionStaysTheSame => a_stale_version_changes_nothing,
+        NullMeansUnchanged => a_change_touches_only_its_fields,
+        RepeatsCreateAgain => a_repeated_create_answers_the_same_bytes,
+        RepliesOutsideTheTransaction => a_repeated_create_answers_the_same_bytes,
+        AnswersARepeatAfresh => a_repeated_create_answers_the_same_bytes,
+        KeyWithoutFingerprint => a_repeated_create_answers_the_same_bytes,
+        KeysAreGlobal => an_idempotency_key_is_its_owners,
+        RemembersRefusals => a_refused_create_is_not_remembered,
+        ForgetsRepliesTooEarly => replies_are_forgotten_after_a_day_and_not_before,
+        NeverForgetsReplies => replies_are_forgotten_after_a_day_and_not_before,
+        OneBadRowFailsTheBatch => rows_of_a_batch_stand_alone,
+        PagesByOffset => pages_neither_repeat_nor_skip,
+        TagsByPrefix => tags_and_search_find_exactly_theirs,
+        SearchTakesWildcards => tags_and_search_find_exactly_theirs,
+        VisitsReadThenWrite => a_limited_link_admits_exactly_that_many,
+        OneVisitTooMany => a_limited_link_admits_exactly_that_many,
+        LookingCounts => a_limited_link_admits_exactly_that_many,
+        IndexForgetsDeleted => an_index_sees_every_link,
+        CountsARepeatedBatch => a_batch_of_clicks_counts_once,
+        LastSketchWins => visitors_of_several_batches_are_merged,
+        LeasesOverlap => leased_numbers_are_nobody_elses,
+        SecretPerServer => the_secret_stays,
+        RevokedKeysStay => keys_come_and_go,
     }
-}
-
-pub(crate) fn snake_case(words: &str) -> String {
-    let mut name = String::new();
-    for letter in words.chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.extend(letter.to_lowercase());
-    }
-    name
 }
 
 /// The fixture: servers that share their rows.
