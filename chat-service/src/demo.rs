@@ -143,7 +143,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     ));
 
     // The phone stays connected: its acknowledgements are what Alice's ticks wait for.
-    bob_catches_up(&server.base, bob).await?;
+    let _phone = bob_catches_up(&server.base, bob).await?;
     hear_until(&mut socket, &mut laptop, |heard| {
         matches!(heard, Heard::Other(ServerFrame::Receipt(receipt))
             if receipt.user.as_str() == "bob" && receipt.delivered == Seq(MESSAGES as u64))
@@ -154,8 +154,8 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bob's phone comes back: everything once, in its place.
-async fn bob_catches_up(base: &str, bob: String) -> anyhow::Result<()> {
+/// Bob's phone comes back: everything once, in its place. Returns its connection.
+async fn bob_catches_up(base: &str, bob: String) -> anyhow::Result<Socket> {
     let mut phone = Device::new(bob, 256);
     let mut theirs = connect(base, &mut phone).await?;
     let mut received = Vec::new();
@@ -175,7 +175,7 @@ async fn bob_catches_up(base: &str, bob: String) -> anyhow::Result<()> {
     for (at, (_, text)) in received.iter().enumerate() {
         ensure!(text.contains(&format!("message {} ", at + 1)), "place {} holds {text}", at + 1);
     }
-    Ok(())
+    Ok(theirs)
 }
 
 async fn enter(api: &Api, user: &str, device: &str) -> anyhow::Result<String> {

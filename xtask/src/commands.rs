@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{How, setup, tidy};
+use crate::{How, documents, setup, tidy};
 
 /// The feature that systems put their conformance suite behind.
 ///
@@ -49,6 +49,8 @@ pub(crate) fn test(how: How, rest: &[String]) -> Result<()> {
     let not_fuzzed = Path::new("target/schemathesis-not-run");
     let _ = std::fs::remove_file(not_fuzzed);
     let tests = tests.spawn_and_wait();
+    // The tests have built what documents run. Some of them were asked for by name: not documents.
+    let documents = if rest.is_empty() { documents::documents(false, &features) } else { Ok(()) };
     if let Ok(reason) = std::fs::read_to_string(not_fuzzed) {
         println!("NOT RUN: the API fuzzer, because {reason}");
     }
@@ -65,7 +67,7 @@ pub(crate) fn test(how: How, rest: &[String]) -> Result<()> {
     if ready.browser.is_none() {
         println!("NOT RUN: the browser tests, because there is no Chromium on this machine");
     }
-    all_succeed(vec![doctests, tests, sdk])
+    all_succeed(vec![doctests, tests, documents, sdk])
 }
 
 /// The job queue through the AWS SDK for Rust: a workspace of its own, built for minutes once.
@@ -112,7 +114,7 @@ fn all_succeed(results: Vec<Result<()>>) -> Result<()> {
     Ok(())
 }
 
-fn features(how: How) -> Result<Vec<String>> {
+pub(crate) fn features(how: How) -> Result<Vec<String>> {
     let mut features = Vec::new();
     // Cargo refuses a feature that no member has.
     if tidy::members()?.iter().any(|member| member.has_feature(CONFORMANCE)) {

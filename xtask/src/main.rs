@@ -12,6 +12,7 @@ mod servers;
 mod up;
 mod tidy;
 mod practice;
+mod documents;
 
 const USAGE: &str = "\
 cargo x test [-- FILTER..]   set up, then run every test and doctest
@@ -19,6 +20,7 @@ cargo x setup                install what the tests need and this machine lacks
 cargo x lint                 fmt, tidy, clippy and rustdoc, all without a warning
 cargo x ci                   lint + test
 cargo x tidy                 the house rules that a program can check
+cargo x documents            carry out every command of every document (--release: and all of it)
 cargo x tables               write what `compare` measured into the documents
 cargo x practice             how far your answers in practice/ are, system by system
 cargo x cold                 time the README's first command from nothing
@@ -29,7 +31,8 @@ cargo x down                 stop them again
   --containers   use Docker instead of installing servers (setup, test, ci, up)
   --peers        with the servers that comparisons measure ours beside: nginx (setup)
   --kafka        with what needs librdkafka and a Kafka broker (setup, test, ci)
-  --sdk          with the AWS SDK for Rust as a client of the job queue (test, ci)";
+  --sdk          with the AWS SDK for Rust as a client of the job queue (test, ci)
+  --release      with release binaries, every question and every comparison (documents)";
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,6 +55,8 @@ struct How {
     kafka: bool,
     /// With the AWS SDK for Rust, which takes minutes to build.
     sdk: bool,
+    /// Documents in full.
+    release: bool,
 }
 
 fn main() -> ExitCode {
@@ -74,6 +79,7 @@ fn run(asked: &Asked) -> Result<()> {
         "tidy" => tidy::tidy(),
         "tables" => commands::tables(),
         "practice" => practice::practice(),
+        "documents" => documents::documents(asked.how.release, &commands::features(asked.how)?),
         "cold" => cold::cold(),
         "up" => up::up(asked.how),
         "down" => up::down(),
@@ -94,6 +100,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
             "--peers" => asked.how.peers = true,
             "--kafka" => asked.how.kafka = true,
             "--sdk" => asked.how.sdk = true,
+            "--release" => asked.how.release = true,
             "--help" | "-h" => asked.command = "help".to_owned(),
             "--" => {
                 asked.rest = arguments.collect();

@@ -62,7 +62,7 @@ pub(crate) fn tidy() -> Result<()> {
 }
 
 /// Tracked files and new ones, without what is ignored.
-fn files() -> Result<Vec<String>> {
+pub(crate) fn files() -> Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .output()
