@@ -243,6 +243,10 @@ impl Error {
         Self::Invalid { field, reason: reason.into() }
     }
 
+    pub(crate) fn unanswered(what: &str) -> Self {
+        Self::Unavailable { what: format!("{what}: no answer for an entry"), source: None }
+    }
+
     pub(crate) fn lease_too_long() -> Self {
         let reason = "would hide the message for more than 43200 seconds in total";
         Self::invalid("VisibilityTimeout", reason)

@@ -5,8 +5,8 @@
 //!
 //! | structure            | answers                          | changes cost      |
 //! |----------------------|----------------------------------|-------------------|
-//! | `messages` (hash)    | what is message 17?              | O(1)              |
-//! | `lanes`              | who is next?                     | O(log n) of a lane|
+//! | `messages` (pages)   | what is message 17?              | O(1)              |
+//! | `lanes`              | who is next?                     | O(1); O(log n) of those returned |
 //! | `due` (tree)         | whose delay or lease ends first? | O(log n) of those |
 //! | `by_age` (tree)      | who is oldest?                   | O(log n)          |
 //!
@@ -19,29 +19,29 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use crate::limits::{
     DEAD_PER_RECEIVE, IN_FLIGHT_MAX, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, SETTLE_PER_OPERATION,
     VISIBILITY_MAX_MS,
 };
 use crate::message::{
-    Content, Delivery, Epoch, MessageId, NewMessage, Peeked, Phase, Position, QueueId, Receipt,
-    Sent, Seq,
+    Content, Delivery, Epoch, MessageId, NewMessage, Phase, Position, QueueId, Receipt, Sent, Seq,
 };
-use crate::queue::{Ask, Counts, Error};
+use crate::queue::{Ask, Error};
 use crate::settings::Settings;
 
 mod journal;
 mod lanes;
+mod looks;
 mod memory_of;
 #[cfg(test)]
 mod properties;
+mod table;
 
 pub use journal::{Change, Journal, Unrecorded};
-use lanes::Lanes;
+use lanes::{LaneNumber, Lanes};
 pub use memory_of::Duplicate;
 use memory_of::{Attempts, Duplicates, Key};
+use table::Table;
 
 /// A message and what became of it so far.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -66,6 +66,15 @@ pub struct Message {
     pub dead_letter_source: Option<QueueId>,
 }
 
+/// A message in its queue, with what every step needs of its content: reading that means waiting
+/// for memory.
+#[derive(Debug)]
+struct Kept {
+    message: Message,
+    lane: LaneNumber,
+    bytes: u32,
+}
+
 /// What a receive found.
 #[derive(Debug, Default)]
 pub struct Received {
@@ -82,7 +91,7 @@ pub struct QueueState {
     number: u64,
     /// Read by everybody, changed through [`configure`](Self::configure).
     settings: Settings,
-    messages: HashMap<Seq, Message, foldhash::fast::RandomState>,
+    messages: Table<Kept>,
     lanes: Lanes,
     due: BTreeSet<(u64, Seq)>,
     by_age: BTreeSet<Position>,
@@ -103,7 +112,7 @@ impl QueueState {
             number,
             lanes: Lanes::new(settings.fifo.is_some()),
             settings,
-            messages: HashMap::default(),
+            messages: Table::default(),
             due: BTreeSet::new(),
             by_age: BTreeSet::new(),
             duplicates: Duplicates::default(),
@@ -261,8 +270,8 @@ impl QueueState {
             // Standard: one from each tenant in turn, so that nobody's backlog hides another's.
             let share =
                 if self.lanes.are_exclusive() { ask.max - received.deliveries.len() } else { 1 };
-            self.lease_from(&lane, share, receives_max, (now_ms, until_ms), &mut received, journal);
-            self.lanes.offer(&lane);
+            self.lease_from(lane, share, receives_max, (now_ms, until_ms), &mut received, journal);
+            self.lanes.offer(lane);
         }
         if let Some(attempt) = &ask.attempt {
             self.attempts.remember(attempt, &received.deliveries, now_ms);
@@ -272,7 +281,7 @@ impl QueueState {
 
     fn lease_from(
         &mut self,
-        lane: &Arc<str>,
+        lane: LaneNumber,
         share: usize,
         receives_max: u32,
         (now_ms, until_ms): (u64, u64),
@@ -282,7 +291,8 @@ impl QueueState {
         let mut leased = 0;
         while leased < share && received.dead.len() < DEAD_PER_RECEIVE {
             let Some(seq) = self.lanes.take(lane) else { break };
-            let message = self.messages.get_mut(&seq).expect("a message in a lane is stored");
+            let kept = self.messages.get_mut(seq).expect("a message in a lane is stored");
+            let message = &mut kept.message;
             if message.sent_at_ms + self.settings.retention_ms <= now_ms {
                 self.forget(seq, journal);
                 continue;
@@ -316,7 +326,7 @@ impl QueueState {
     ) -> Option<Vec<Delivery>> {
         let held = self.attempts.find(attempt, now_ms)?;
         let still_held = held.iter().all(|&(seq, epoch)| {
-            let message = self.messages.get(&seq);
+            let message = self.message(seq);
             message.is_some_and(|it| it.epoch == epoch && matches!(it.phase, Phase::Leased { .. }))
         });
         if held.is_empty() || !still_held {
@@ -324,7 +334,7 @@ impl QueueState {
         }
         let renewed = held.into_iter().map(|(seq, _)| {
             self.set_due(seq, until_ms, journal);
-            delivery(self.number, &self.messages[&seq])
+            delivery(self.number, self.message(seq).expect("it was held a line above"))
         });
         Some(renewed.collect())
     }
@@ -383,10 +393,14 @@ impl QueueState {
         if receipt.queue_number != self.number {
             return Err(Error::ReceiptInvalid);
         }
-        match self.messages.get(&receipt.seq) {
+        match self.message(receipt.seq) {
             Some(message) if receipt.epoch > message.epoch => Err(Error::ReceiptInvalid),
             found => Ok(found),
         }
+    }
+
+    fn message(&self, seq: Seq) -> Option<&Message> {
+        self.messages.get(seq).map(|kept| &kept.message)
     }
 
     /// Deletes everything.
@@ -412,52 +426,13 @@ impl QueueState {
     pub fn take_ready(&mut self, now_ms: u64, journal: &mut impl Journal) -> Option<Message> {
         self.settle(now_ms, journal);
         while let Some(lane) = self.lanes.next() {
-            let taken = self.lanes.take(&lane);
-            self.lanes.offer(&lane);
+            let taken = self.lanes.take(lane);
+            self.lanes.offer(lane);
             if let Some(seq) = taken {
                 return self.forget(seq, journal);
             }
         }
         None
-    }
-
-    /// How many messages are where. What is past its retention and not yet deleted still counts.
-    pub fn counts_at(&mut self, now_ms: u64) -> Counts {
-        self.end_what_is_due(now_ms);
-        Counts {
-            ready: self.messages.len() - self.in_flight - self.delayed,
-            in_flight: self.in_flight,
-            delayed: self.delayed,
-            oldest_sent_at_ms: self.by_age.first().map(|oldest| oldest.sent_at_ms),
-        }
-    }
-
-    /// Messages in order of age, leasing nothing.
-    pub fn peek(&self, after: Position, limit: usize) -> Vec<Peeked> {
-        let after = std::ops::Bound::Excluded(after);
-        let positions = self.by_age.range((after, std::ops::Bound::Unbounded)).take(limit);
-        let look = |position: &Position| {
-            let message = &self.messages[&position.seq];
-            Peeked {
-                position: *position,
-                id: message.id,
-                content: Arc::clone(&message.content),
-                receives: message.receives,
-                phase: message.phase,
-                dead_letter_source: message.dead_letter_source.clone(),
-            }
-        };
-        positions.map(look).collect()
-    }
-
-    /// When the next delay or lease ends: the one time at which somebody must look again.
-    pub fn next_due_ms(&self) -> Option<u64> {
-        self.due.first().map(|&(at_ms, _)| at_ms)
-    }
-
-    /// Whether a receive would look at any message now.
-    pub fn may_have_ready(&self, now_ms: u64) -> bool {
-        self.lanes.has_next() || self.next_due_ms().is_some_and(|at_ms| at_ms <= now_ms)
     }
 
     /// Lets time have its effect: ends delays and leases that are due, forgets what is past its
@@ -489,18 +464,17 @@ impl QueueState {
                 return;
             };
             self.due.pop_first();
-            let message = self.messages.get_mut(&seq).expect("a message that is due is stored");
-            let lane = self.lanes.of(&message.content);
-            match message.phase {
+            let kept = self.messages.get_mut(seq).expect("a message that is due is stored");
+            match kept.message.phase {
                 Phase::Delayed { .. } => self.delayed -= 1,
                 Phase::Leased { .. } => {
                     self.in_flight -= 1;
-                    self.lanes.release(&lane);
+                    self.lanes.release(kept.lane);
                 }
                 Phase::Ready => unreachable!("only delayed and leased messages are due"),
             }
-            message.phase = Phase::Ready;
-            self.lanes.put(&lane, seq);
+            kept.message.phase = Phase::Ready;
+            self.lanes.put(kept.lane, seq);
         }
     }
 
@@ -515,10 +489,10 @@ impl QueueState {
 
     /// The same for a message that is on disk already.
     pub fn restore(&mut self, message: Message) {
-        let lane = self.lanes.of(&message.content);
-        let seq = message.seq;
+        let lane = self.lanes.enter(&message.content);
+        let (seq, bytes) = (message.seq, message.content.bytes());
         match message.phase {
-            Phase::Ready => self.lanes.put(&lane, seq),
+            Phase::Ready => self.lanes.put(lane, seq),
             Phase::Delayed { until_ms } => {
                 self.due.insert((until_ms, seq));
                 self.delayed += 1;
@@ -527,12 +501,13 @@ impl QueueState {
             Phase::Leased { until_ms, .. } => {
                 self.due.insert((until_ms, seq));
                 self.in_flight += 1;
-                self.lanes.lease(&lane);
+                self.lanes.lease(lane);
             }
         }
         self.by_age.insert(Position { sent_at_ms: message.sent_at_ms, seq });
-        self.bytes += message.content.bytes();
-        self.messages.insert(seq, message);
+        self.bytes += bytes;
+        let bytes = u32::try_from(bytes).expect("a message has at most a few megabytes");
+        self.messages.insert(seq, Kept { message, lane, bytes });
     }
 
     /// Remembers a deduplication id that is on disk already.
@@ -542,12 +517,11 @@ impl QueueState {
 
     /// Takes a message out of every structure.
     fn forget(&mut self, seq: Seq, journal: &mut impl Journal) -> Option<Message> {
-        let message = self.messages.remove(&seq)?;
+        let Kept { message, lane, bytes } = self.messages.remove(seq)?;
         self.by_age.remove(&Position { sent_at_ms: message.sent_at_ms, seq });
-        self.bytes -= message.content.bytes();
-        let lane = self.lanes.of(&message.content);
+        self.bytes -= bytes as usize;
         match message.phase {
-            Phase::Ready => self.lanes.withdraw(&lane, seq),
+            Phase::Ready => self.lanes.withdraw(lane, seq),
             Phase::Delayed { until_ms } => {
                 self.due.remove(&(until_ms, seq));
                 self.delayed -= 1;
@@ -555,16 +529,18 @@ impl QueueState {
             Phase::Leased { until_ms, .. } => {
                 self.due.remove(&(until_ms, seq));
                 self.in_flight -= 1;
-                self.lanes.release(&lane);
-                self.lanes.offer(&lane);
+                self.lanes.release(lane);
+                self.lanes.offer(lane);
             }
         }
+        self.lanes.leave(lane);
         journal.record(|| Change::Removed { seq });
         Some(message)
     }
 
     fn set_due(&mut self, seq: Seq, until_ms: u64, journal: &mut impl Journal) {
-        let message = self.messages.get_mut(&seq).expect("a leased message is stored");
+        let kept = self.messages.get_mut(seq).expect("a leased message is stored");
+        let message = &mut kept.message;
         if let Phase::Leased { until_ms: before_ms, since_ms } = message.phase {
             self.due.remove(&(before_ms, seq));
             self.due.insert((until_ms, seq));

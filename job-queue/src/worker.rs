@@ -17,6 +17,8 @@ pub mod schedule;
 pub mod ledger;
 pub mod runtime;
 
+mod places;
+mod acknowledge;
 mod direct;
 mod over_http;
 

@@ -1,8 +1,9 @@
 //! The answers side by side: over HTTP beside another SQS-compatible server, as durable stores, at
 //! depth, and how soon a waiting consumer is woken.
 //!
-//! Servers run on processor 0. Start the comparison itself on another (`taskset -c 1`), or both
-//! share one and the figures are those of half a server.
+//! Servers run on processor 0. Start the comparisons over HTTP on another (`taskset -c 1 .. --only
+//! http`, `--only wake`), or both share one and the figures are those of half a server; and the
+//! others on all, because Postgres and Redis run where the comparison runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,8 @@ use measure::harness::{ClosedLoop, Outcome, Plan, Shot};
 use measure::{Bench, Comparison, Ready, Scenario, Subject};
 
 mod depth;
+mod graphile;
+mod jobs;
 mod peer;
 mod stores;
 mod wire;
@@ -50,7 +53,9 @@ async fn compare(mut bench: Bench) -> anyhow::Result<()> {
     }
     woken(&bench).await?;
     depth::compare(&bench).await?;
-    stores::compare(&mut bench).await
+    let servers = stores::servers(&mut bench).await?;
+    stores::compare(&bench, &servers).await?;
+    jobs::compare(&mut bench, &servers).await
 }
 
 async fn over_http(
@@ -74,8 +79,8 @@ async fn over_http(
 fn ours(store: &'static str, action: Action) -> Subject {
     Subject::answer(store, move || async move {
         let (server, directory) = start(store).await?;
-        let wire = Wire::new(server.address);
-        loaded(wire, action, (server, directory)).await
+        let (wire, process) = (Wire::new(server.address), server.process()?);
+        Ok(loaded(wire, action, (server, directory)).await?.served_by(process))
     })
 }
 
@@ -131,16 +136,23 @@ async fn woken(bench: &Bench) -> anyhow::Result<()> {
                 }
             };
             Ok(Ready::new(op, move |_| async move {
-                drop((waiting, home));
-                Ok(())
+                let (sent, received) = waiting.counts();
+                drop(home);
+                let all = received == sent;
+                all.then_some(()).ok_or_else(|| format!("{received} of {sent} were received"))
             }))
         })
     });
-    let about = format!("over HTTP: from a send to the answer of one of {WAITING} long polls");
+    let about = format!(
+        "over HTTP: from the beginning of a send to the end of the answer of one of {WAITING} long \
+         polls; server on a processor of its own"
+    );
     let scenario = Scenario::new("wake", about, "memory");
     let scenario = Scenario { rounds: Some(bench.pick(1, 4, 10)), ..scenario };
     let plan = Plan::poisson(WAKES_PER_S, Duration::from_millis(bench.pick(800, 2_000, 5_000)));
-    bench.open(scenario, measure::harness::Load::new(plan), subjects.into()).await
+    // Timed from the send: how late the generator wakes up is listed, and is not the queue's.
+    let load = measure::harness::Load::new(plan).timed_from_send();
+    bench.open(scenario, load, subjects.into()).await
 }
 
 /// Consumers that wait.

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use measure::harness::ServerProcess;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -36,6 +37,11 @@ impl Server {
         let mut server = Self { child, program, address };
         server.wait_ready().await?;
         Ok(server)
+    }
+
+    /// What it uses is measured beside what it does.
+    pub(super) fn process(&self) -> anyhow::Result<ServerProcess> {
+        Ok(ServerProcess(self.child.id().context("the server has ended")?))
     }
 
     /// SIGKILL, and the same again.

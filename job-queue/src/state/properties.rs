@@ -9,10 +9,11 @@ impl QueueState {
     /// Panics unless every message is in exactly the structures it belongs in.
     fn check(&self) {
         let (mut in_flight, mut delayed, mut bytes) = (0, 0, 0);
-        for (seq, message) in &self.messages {
+        for Kept { message, lane, bytes: counted } in self.messages.values() {
+            let seq = &message.seq;
             let position = Position { sent_at_ms: message.sent_at_ms, seq: *seq };
             assert!(self.by_age.contains(&position), "{seq:?} is not in by_age");
-            let is_ready = self.lanes.has(&self.lanes.of(&message.content), *seq);
+            let is_ready = self.lanes.has(*lane, *seq);
             let due = match message.phase {
                 Phase::Ready => None,
                 Phase::Delayed { until_ms } => {
@@ -27,6 +28,7 @@ impl QueueState {
             assert_eq!(is_ready, due.is_none(), "{seq:?} is {:?}", message.phase);
             let is_due = due.is_some_and(|until_ms| self.due.contains(&(until_ms, *seq)));
             assert_eq!(is_due, due.is_some(), "{seq:?} is {:?}", message.phase);
+            assert_eq!(*counted as usize, message.content.bytes());
             bytes += message.content.bytes();
         }
         assert_eq!(self.by_age.len(), self.messages.len());
@@ -102,8 +104,8 @@ proptest! {
         }
         // A restart: the same messages, put back one by one.
         let mut restored = QueueState::new(1, settings);
-        for message in state.messages.values() {
-            restored.restore(message.clone());
+        for kept in state.messages.values() {
+            restored.restore(kept.message.clone());
         }
         restored.check();
         prop_assert_eq!(restored.counts_at(now_ms), state.counts_at(now_ms));

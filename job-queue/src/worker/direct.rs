@@ -7,6 +7,10 @@ use crate::clock::Clock;
 use crate::message::{Attribute, AttributeValue, Content, NewMessage, QueueId, Receipt};
 use crate::queue::{Ask, Error, Queues};
 
+/// Messages of one receive, and of one delete: with more, a transaction would hold its locks for
+/// long enough that other workers notice.
+const BATCH_MAX: usize = 100;
+
 /// The queues of one region of a store.
 #[derive(Clone, Debug)]
 pub struct Direct<Q> {
@@ -48,6 +52,10 @@ fn one(answers: Vec<Result<(), Error>>) -> Result<(), SourceError> {
 }
 
 impl<Q: Queues + Clone> Source for Direct<Q> {
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
     async fn send(&self, queue: &str, message: Outgoing) -> Result<String, SourceError> {
         let attributes = message.attributes.into_iter().map(|(name, text)| {
             let value = AttributeValue::Text(text);
@@ -90,8 +98,20 @@ impl<Q: Queues + Clone> Source for Direct<Q> {
         Ok(incoming.collect())
     }
 
-    async fn delete(&self, queue: &str, handle: &str) -> Result<(), SourceError> {
-        one(self.queues.delete(&self.id(queue), vec![receipt(handle)?]).await?)
+    async fn delete_batch(&self, queue: &str, handles: &[String]) -> Vec<Result<(), SourceError>> {
+        let receipts: Vec<_> = handles.iter().map(|handle| receipt(handle)).collect();
+        let valid = receipts.iter().filter_map(|it| it.as_ref().ok().copied()).collect();
+        let deleted = match self.queues.delete(&self.id(queue), valid).await {
+            Ok(deleted) => deleted,
+            Err(error) => return handles.iter().map(|_| Err(error.clone().into())).collect(),
+        };
+        let mut deleted = deleted.into_iter();
+        let answer = |receipt: Result<Receipt, SourceError>| {
+            receipt?;
+            let deleted = deleted.next().ok_or_else(|| Error::unanswered("delete"))?;
+            deleted.map_err(SourceError::from)
+        };
+        receipts.into_iter().map(answer).collect()
     }
 
     async fn hide(&self, queue: &str, handle: &str, ms: u64) -> Result<(), SourceError> {

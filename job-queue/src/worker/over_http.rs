@@ -27,18 +27,53 @@ struct Message {
     message_attributes: BTreeMap<String, Value>,
 }
 
+/// What became of a batch. Every entry is in one of the two lists.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Deleted {
+    successful: Vec<Entry>,
+    failed: Vec<Entry>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Entry {
+    id: String,
+    code: String,
+    message: String,
+}
+
+impl Deleted {
+    fn outcome(&self, id: &str) -> Result<(), SourceError> {
+        if self.successful.iter().any(|entry| entry.id == id) {
+            return Ok(());
+        }
+        match self.failed.iter().find(|entry| entry.id == id) {
+            Some(Entry { code, message, .. }) => Err(refused(code, message.clone())),
+            None => Err(SourceError::Unavailable("the answer lacks an entry".to_owned())),
+        }
+    }
+}
+
+/// What a worker does about an error of this name.
+fn refused(code: &str, text: String) -> SourceError {
+    match code {
+        "MessageNotInflight" => SourceError::LeaseLost(text),
+        "InvalidParameterValueException" | "InvalidParameterValue"
+            if text.contains("ReceiptHandle") =>
+        {
+            SourceError::LeaseLost(text)
+        }
+        "ServiceUnavailable" | "OverLimit" => SourceError::Unavailable(text),
+        _ => SourceError::Refused(text),
+    }
+}
+
 impl From<Error> for SourceError {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
-            Error::Refused { code, .. } => match code.as_str() {
-                "MessageNotInflight" => Self::LeaseLost(text),
-                "InvalidParameterValueException" if text.contains("ReceiptHandle") => {
-                    Self::LeaseLost(text)
-                }
-                "ServiceUnavailable" | "OverLimit" => Self::Unavailable(text),
-                _ => Self::Refused(text),
-            },
+            Error::Refused { code, .. } => refused(&code, text),
             Error::NoAnswer { .. } => Self::Unavailable(text),
             Error::Endpoint(_) => Self::Refused(text),
         }
@@ -92,11 +127,19 @@ impl Source for Client {
         Ok(received.messages.into_iter().map(incoming).collect())
     }
 
-    async fn delete(&self, queue: &str, receipt: &str) -> Result<(), SourceError> {
-        let url = self.queue_url(queue).await?;
-        let input = json!({ "QueueUrl": url, "ReceiptHandle": receipt });
-        self.call::<Value>("DeleteMessage", &input).await?;
-        Ok(())
+    async fn delete_batch(&self, queue: &str, receipts: &[String]) -> Vec<Result<(), SourceError>> {
+        let answer = async {
+            let entry = |(n, handle): (usize, &String)| json!({ "Id": n.to_string(), "ReceiptHandle": handle });
+            let entries: Vec<_> = receipts.iter().enumerate().map(entry).collect();
+            let url = self.queue_url(queue).await?;
+            let input = json!({ "QueueUrl": url, "Entries": entries });
+            Ok(self.call::<Deleted>("DeleteMessageBatch", &input).await?)
+        };
+        let deleted: Result<Deleted, SourceError> = answer.await;
+        match deleted {
+            Ok(deleted) => (0..receipts.len()).map(|n| deleted.outcome(&n.to_string())).collect(),
+            Err(error) => receipts.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 
     async fn hide(&self, queue: &str, receipt: &str, ms: u64) -> Result<(), SourceError> {

@@ -1,6 +1,8 @@
 //! The loop that fetches jobs, keeps their leases, runs their handlers, and stops cleanly.
 //!
 //! - A job is fetched only when a place is free for it: prefetched leases would age in a buffer.
+//!   While there is a backlog, several fetches are under way at once, and jobs that end are deleted
+//!   many at once: a store that commits to disk is asked few large things, not many small ones.
 //! - The heartbeat is a task of its own. A handler that blocks its thread must not lose its lease,
 //!   and a lease that is lost stops the handler.
 //! - A panic or a timeout is a failure of that job and of nothing else.
@@ -12,23 +14,25 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::acknowledge::Acknowledger;
 use super::autoscale::{Aim, Look, Scaler};
 use super::job::{
     Context, Failure, Handler, JOB_ATTRIBUTE, NOT_BEFORE_ATTRIBUTE, ORIGIN_ATTRIBUTE, Policy,
     REASON_ATTRIBUTE,
 };
 use super::lanes::{Lane, Picker};
+use super::places::{Place, Places, Taken};
 use super::schedule::{TICK_ATTRIBUTE, too_early};
 use super::source::{Incoming, Outgoing, Source, SourceError};
 use crate::clock::Clock;
-use crate::limits::BATCH_MAX;
 
 /// Longest reason kept with a dead letter.
 const REASON_CHARS_MAX: usize = 1_000;
@@ -36,6 +40,10 @@ const REASON_CHARS_MAX: usize = 1_000;
 const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
 /// How long one lane is waited for when there are several and all are empty.
 const SEVERAL_LANES_WAIT_MS: u64 = 200;
+
+/// Fetches at once while there is a backlog: the next jobs are on their way while a store still
+/// writes down the leases of the last.
+const FETCHES_AT_ONCE: usize = 4;
 
 /// How a worker works.
 #[derive(Clone, Debug)]
@@ -98,32 +106,40 @@ pub struct Worker<S> {
     handlers: Arc<HashMap<&'static str, (Policy, Erased)>>,
     observer: Observer,
     clock: Clock,
+    places: Arc<Places>,
+    acknowledger: Arc<Acknowledger<S>>,
     state: Arc<State>,
 }
 
 /// What changes while it runs.
 #[derive(Default)]
 struct State {
-    concurrency: AtomicUsize,
-    running: AtomicUsize,
-    /// A place became free, or there are more of them.
-    place: Notify,
+    /// A fetch brought all that it asked for: there is more.
+    backlog: Notify,
     jobs_ended: AtomicU64,
     busy_us: AtomicU64,
+}
+
+/// What the fetchers of one run share.
+struct Run {
+    picker: Mutex<Picker>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    abort: CancellationToken,
 }
 
 impl<S: Source> Worker<S> {
     /// A worker without handlers.
     pub fn new(source: S, settings: WorkerSettings) -> Self {
-        let state = State::default();
-        state.concurrency.store(settings.concurrency, Ordering::Release);
         Self {
+            places: Places::new(settings.concurrency),
+            acknowledger: Arc::new(Acknowledger::new(source.clone())),
             source,
             settings: Arc::new(settings),
             handlers: Arc::default(),
             observer: Arc::new(|_, _| {}),
             clock: Clock::system(),
-            state: Arc::new(state),
+            state: Arc::default(),
         }
     }
 
@@ -162,18 +178,17 @@ impl<S: Source> Worker<S> {
 
     /// Changes how many jobs run at once; running ones are left alone.
     pub fn set_concurrency(&self, concurrency: usize) {
-        self.state.concurrency.store(concurrency, Ordering::Release);
-        self.state.place.notify_one();
+        self.places.set_limit(concurrency);
     }
 
     /// How many jobs may run at once at present.
     pub fn concurrency(&self) -> usize {
-        self.state.concurrency.load(Ordering::Acquire)
+        self.places.limit()
     }
 
     /// How many jobs run now.
     pub fn running(&self) -> usize {
-        self.state.running.load(Ordering::Acquire)
+        self.places.running()
     }
 
     /// The mean time of a job, over all so far.
@@ -197,7 +212,7 @@ impl<S: Source> Worker<S> {
                 }
             }
             let look = Look { backlog, job_ms: self.mean_job_ms(), oldest_age_ms };
-            let before = self.state.concurrency.load(Ordering::Acquire);
+            let before = self.concurrency();
             let workers = scaler.decide(&aim, &look, before);
             if workers != before {
                 tracing::info!(before, workers, backlog, oldest_age_ms, "scaled");
@@ -208,87 +223,100 @@ impl<S: Source> Worker<S> {
 
     /// Works until `stop` is cancelled, then drains.
     pub async fn run(&self, stop: CancellationToken) {
-        let (abort, tasks) = (CancellationToken::new(), TaskTracker::new());
         let weights = self.settings.lanes.iter().map(|lane| lane.weight);
         let aging_ms = self.settings.aging.as_millis() as u64;
-        let mut picker = Picker::new(weights, aging_ms, self.clock.now_ms());
-        while let Some(places) = self.free_places(&stop).await {
-            let (lane, fetched) = match self.fetch(&mut picker, places, &stop).await {
-                Ok(Some(fetched)) => fetched,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::warn!(%error, "no jobs could be fetched");
-                    tokio::select! {
-                        () = tokio::time::sleep(OUTAGE_PAUSE) => {}
-                        () = stop.cancelled() => {}
-                    }
-                    continue;
-                }
-            };
-            for message in fetched {
-                let queue = self.settings.lanes[lane].queue.clone();
-                if stop.is_cancelled() {
-                    self.release(&queue, &message).await;
-                    continue;
-                }
-                self.state.running.fetch_add(1, Ordering::AcqRel);
-                let (worker, abort) = (self.clone(), abort.clone());
-                tasks.spawn(async move {
-                    let place = Place(Arc::clone(&worker.state));
-                    let event = worker.work(&queue, &message, abort).await;
-                    drop(place);
-                    (worker.observer)(&message, &event);
-                });
-            }
-        }
-        tasks.close();
-        if tokio::time::timeout(self.settings.drain, tasks.wait()).await.is_err() {
-            abort.cancel();
-            tasks.wait().await;
+        let picker = Mutex::new(Picker::new(weights, aging_ms, self.clock.now_ms()));
+        let abort = CancellationToken::new();
+        let run = Run { picker, tasks: TaskTracker::new(), stop, abort };
+        let helpers = (1..FETCHES_AT_ONCE).map(|_| self.help_with_backlog(&run));
+        tokio::join!(self.keep_fetching(&run), futures::future::join_all(helpers));
+        run.tasks.close();
+        if tokio::time::timeout(self.settings.drain, run.tasks.wait()).await.is_err() {
+            run.abort.cancel();
+            run.tasks.wait().await;
         }
     }
 
-    /// Waits for a free place; how many there are. `None` when stopping.
-    async fn free_places(&self, stop: &CancellationToken) -> Option<usize> {
-        loop {
-            let place = self.state.place.notified();
-            if stop.is_cancelled() {
-                return None;
-            }
-            let limit = self.state.concurrency.load(Ordering::Acquire);
-            let free = limit.saturating_sub(self.running());
-            if free > 0 {
-                return Some(free.min(BATCH_MAX));
-            }
-            tokio::select! {
-                () = place => {}
-                () = stop.cancelled() => return None,
+    /// Fetches and starts jobs, waiting for them when there are none, until stopped.
+    async fn keep_fetching(&self, run: &Run) {
+        let batch_max = self.source.batch_max();
+        while let Some(taken) = run.stop.run_until_cancelled(self.places.take(batch_max)).await {
+            let wait_ms = self.settings.wait.as_millis() as u64;
+            if let Err(error) = self.fetch_and_start(run, taken, wait_ms).await {
+                tracing::warn!(%error, "no jobs could be fetched");
+                run.stop.run_until_cancelled(tokio::time::sleep(OUTAGE_PAUSE)).await;
             }
         }
+    }
+
+    /// Fetches as well for as long as there is more than one fetch brings; never waits for jobs, so
+    /// that an idle worker asks its queue once and not four times.
+    async fn help_with_backlog(&self, run: &Run) {
+        while run.stop.run_until_cancelled(self.state.backlog.notified()).await.is_some() {
+            while !run.stop.is_cancelled()
+                && let Some(taken) = self.places.try_take(self.source.batch_max())
+            {
+                // What cannot be fetched here is complained about there.
+                if !matches!(self.fetch_and_start(run, taken, 0).await, Ok(true)) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether there may be more than was fetched.
+    async fn fetch_and_start(
+        &self,
+        run: &Run,
+        mut taken: Taken,
+        wait_ms: u64,
+    ) -> Result<bool, SourceError> {
+        let asked = taken.count();
+        let Some((lane, fetched)) = self.fetch(run, asked, wait_ms).await? else {
+            return Ok(false);
+        };
+        let is_full = fetched.len() >= asked;
+        if is_full {
+            self.state.backlog.notify_one();
+        }
+        let queue: Arc<str> = Arc::from(self.settings.lanes[lane].queue.as_str());
+        for message in fetched {
+            if run.stop.is_cancelled() {
+                self.release(&queue, &message).await;
+                continue;
+            }
+            let mut place = taken.run_one();
+            let (worker, queue, abort) = (self.clone(), Arc::clone(&queue), run.abort.clone());
+            run.tasks.spawn(async move {
+                let event = worker.work(&queue, &message, &mut place, abort).await;
+                drop(place);
+                (worker.observer)(&message, &event);
+            });
+        }
+        Ok(is_full)
     }
 
     /// Jobs from the lane whose turn it is, or from the first after it that has any.
     async fn fetch(
         &self,
-        picker: &mut Picker,
+        run: &Run,
         places: usize,
-        stop: &CancellationToken,
+        wait_ms: u64,
     ) -> Result<Option<(usize, Vec<Incoming>)>, SourceError> {
-        let order = picker.order(self.clock.now_ms());
+        let order = run.picker.lock().order(self.clock.now_ms());
         let alone = order.len() == 1;
-        let wait_ms = self.settings.wait.as_millis() as u64;
         for (asked, &lane) in order.iter().enumerate() {
             let wait_ms = if alone { wait_ms } else { 0 };
-            let fetched = self.receive(lane, places, wait_ms, stop).await?;
+            let fetched = self.receive(lane, places, wait_ms, &run.stop).await?;
             if !fetched.is_empty() {
-                picker.took(lane, &order[..asked], self.clock.now_ms());
+                run.picker.lock().took(lane, &order[..asked], self.clock.now_ms());
                 return Ok(Some((lane, fetched)));
             }
         }
-        if alone {
+        if alone || wait_ms == 0 {
             return Ok(None);
         }
-        let fetched = self.receive(order[0], places, SEVERAL_LANES_WAIT_MS, stop).await?;
+        let fetched = self.receive(order[0], places, SEVERAL_LANES_WAIT_MS, &run.stop).await?;
         Ok((!fetched.is_empty()).then_some((order[0], fetched)))
     }
 
@@ -311,7 +339,13 @@ impl<S: Source> Worker<S> {
     }
 
     /// One delivery, from lease to end.
-    async fn work(&self, queue: &str, message: &Incoming, abort: CancellationToken) -> Event {
+    async fn work(
+        &self,
+        queue: &Arc<str>,
+        message: &Incoming,
+        place: &mut Place,
+        abort: CancellationToken,
+    ) -> Event {
         if let Some(hide_ms) = self.too_early(message) {
             return self.hide(queue, message, hide_ms, Event::Released).await;
         }
@@ -331,8 +365,9 @@ impl<S: Source> Worker<S> {
         let busy_us = began.elapsed().as_micros() as u64;
         self.state.busy_us.fetch_add(busy_us, Ordering::AcqRel);
         self.state.jobs_ended.fetch_add(1, Ordering::AcqRel);
+        place.end();
         match ended {
-            Ok(()) => match self.source.delete(queue, &message.receipt).await {
+            Ok(()) => match self.acknowledger.done(queue, &message.receipt).await {
                 Ok(()) => Event::Done,
                 Err(error) => {
                     tracing::warn!(%error, id = message.id, "a job that is done comes again");
@@ -394,7 +429,7 @@ impl<S: Source> Worker<S> {
 
     /// Sends the job to the dead-letter queue with its reason, then deletes it. A crash in between
     /// makes two dead letters, never none.
-    async fn give_up(&self, queue: &str, message: &Incoming, reason: &str) -> Event {
+    async fn give_up(&self, queue: &Arc<str>, message: &Incoming, reason: &str) -> Event {
         let Some(dead_letters) = &self.settings.dead_letters else {
             // Without anywhere to put it: leave it to the queue's own redrive policy.
             tracing::error!(id = message.id, reason, "no dead-letter queue for a job given up");
@@ -419,20 +454,10 @@ impl<S: Source> Worker<S> {
             tracing::warn!(%error, id = message.id, "a dead letter could not be sent");
             return Event::LeaseLost;
         }
-        match self.source.delete(queue, &message.receipt).await {
+        match self.acknowledger.done(queue, &message.receipt).await {
             Ok(()) => Event::GivenUp(reason),
             Err(_) => Event::LeaseLost,
         }
-    }
-}
-
-/// A place taken by a job; free again when dropped, however the job ended.
-struct Place(Arc<State>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::AcqRel);
-        self.0.place.notify_one();
     }
 }
 

@@ -3,9 +3,16 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
+use crate::limits::BATCH_MAX;
+
 /// A connection to queues. [`Client`](crate::client::Client) reaches them over HTTP,
 /// [`Direct`](super::Direct) in the same process; with the AWS SDK it is fifty lines.
 pub trait Source: Clone + Send + Sync + 'static {
+    /// How many messages one receive may bring, and one delete take.
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
     /// Sends a message; its id.
     fn send(
         &self,
@@ -22,12 +29,26 @@ pub trait Source: Clone + Send + Sync + 'static {
         wait_ms: u64,
     ) -> impl Future<Output = Result<Vec<Incoming>, SourceError>> + Send;
 
-    /// The job is done.
+    /// These jobs are done; at most [`batch_max`](Self::batch_max) of them. One answer for each, in
+    /// their order.
+    fn delete_batch(
+        &self,
+        queue: &str,
+        receipts: &[String],
+    ) -> impl Future<Output = Vec<Result<(), SourceError>>> + Send;
+
+    /// This job is done.
     fn delete(
         &self,
         queue: &str,
         receipt: &str,
-    ) -> impl Future<Output = Result<(), SourceError>> + Send;
+    ) -> impl Future<Output = Result<(), SourceError>> + Send {
+        let receipt = [receipt.to_owned()];
+        async move {
+            let answer = self.delete_batch(queue, &receipt).await.pop();
+            answer.unwrap_or_else(|| Err(SourceError::Unavailable("no answer".to_owned())))
+        }
+    }
 
     /// Keeps the message hidden for `ms` from now; zero gives it back. Rounded up to seconds where
     /// the queue knows only those.

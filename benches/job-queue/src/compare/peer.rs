@@ -6,7 +6,7 @@
 //! network but the loopback:
 //!
 //! ```sh
-//! unshare -n sh -c 'ip link set lo up; taskset -c 1 target/release/lab compare job-queue'
+//! unshare -n sh -c 'ip link set lo up; taskset -c 1 target/release/bench-job-queue compare --only http'
 //! ```
 
 use std::path::PathBuf;
@@ -60,7 +60,8 @@ impl Peer {
                 );
                 words.extend(["node".to_owned(), "-e".to_owned(), script]);
                 let server = Server::start(words, address).await?;
-                loaded(Wire::new(address), action, server).await
+                let process = server.process()?;
+                Ok(loaded(Wire::new(address), action, server).await?.served_by(process))
             }
         }))
     }

@@ -2,6 +2,7 @@
 //! is needed. On one processor a general HTTP client would be slower than the server it measures.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +43,7 @@ impl Action {
 /// A server's queue, and connections to it.
 pub(super) struct Wire {
     address: SocketAddr,
-    idle: Mutex<Vec<TcpStream>>,
+    idle: Mutex<Vec<Connection>>,
     queue_url: Mutex<String>,
     prepared: Mutex<[Arc<[u8]>; 3]>,
 }
@@ -64,7 +65,11 @@ impl Wire {
             ("SendMessageBatch", json!({ "QueueUrl": url, "Entries": entries })),
             ("ReceiveMessage", json!({ "QueueUrl": url, "MaxNumberOfMessages": 10 })),
         ];
-        let prepared = prepared.map(|(action, input)| request(self.address, action, &input).into());
+        let prepared = prepared.map(|(action, input)| {
+            let mut request = Vec::new();
+            write_request(&mut request, self.address, action, input.to_string().as_bytes());
+            request.into()
+        });
         *lock(&self.prepared) = prepared;
         *lock(&self.queue_url) = url;
         Ok(())
@@ -83,60 +88,114 @@ impl Wire {
 
     pub(super) async fn act(&self, action: Action) -> anyhow::Result<&'static str> {
         let [send, batch, receive] = lock(&self.prepared).clone();
+        let mut connection = self.connection().await?;
         match action {
-            Action::Send => drop(self.exchange(&send).await?),
-            Action::SendBatch => drop(self.exchange(&batch).await?),
+            Action::Send => connection.exchange(&send).await?,
+            Action::SendBatch => connection.exchange(&batch).await?,
             Action::Cycle => {
-                self.exchange(&batch).await?;
-                let received: Value = serde_json::from_slice(&self.exchange(&receive).await?)?;
-                let messages = received["Messages"].as_array().context("messages")?;
-                anyhow::ensure!(messages.len() == 10, "{} of ten came", messages.len());
-                let entries: Vec<_> = messages
-                    .iter()
-                    .enumerate()
-                    .map(|(n, it)| json!({ "Id": n.to_string(), "ReceiptHandle": it["ReceiptHandle"] }))
-                    .collect();
-                let input = json!({ "QueueUrl": *lock(&self.queue_url), "Entries": entries });
-                let deleted = self.call("DeleteMessageBatch", &input).await?;
-                let done = deleted["Successful"].as_array().map_or(0, Vec::len);
-                anyhow::ensure!(done == 10, "{done} of ten were deleted");
+                connection.exchange(&batch).await?;
+                connection.exchange(&receive).await?;
+                let delete = self.delete_what_came(connection.answer())?;
+                connection.exchange(&delete).await?;
+                let answer = connection.answer();
+                let (done, failed) =
+                    (texts_of(answer, b"Id\":\"").len(), texts_of(answer, b"Code\":\"").len());
+                anyhow::ensure!(done == 10 && failed == 0, "{done} of ten, {failed} failed");
             }
         }
+        lock(&self.idle).push(connection);
         Ok("done")
     }
 
-    async fn call(&self, action: &str, input: &Value) -> anyhow::Result<Value> {
-        let body = self.exchange(&request(self.address, action, input)).await?;
-        Ok(if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? })
+    /// The request that deletes the ten messages of a receive's answer.
+    fn delete_what_came(&self, received: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let handles = texts_of(received, b"ReceiptHandle\":\"");
+        anyhow::ensure!(handles.len() == 10, "{} of ten came", handles.len());
+        let mut input = Vec::with_capacity(1_024);
+        input.extend(br#"{"QueueUrl":""#);
+        input.extend(lock(&self.queue_url).as_bytes());
+        input.extend(br#"","Entries":["#);
+        for (n, handle) in (b'0'..).zip(handles) {
+            input.extend(if n == b'0' { &br#"{"Id":""#[..] } else { br#",{"Id":""# });
+            input.push(n);
+            input.extend(br#"","ReceiptHandle":""#);
+            input.extend(handle);
+            input.extend(br#""}"#);
+        }
+        input.extend(b"]}");
+        let mut request = Vec::with_capacity(input.len() + 512);
+        write_request(&mut request, self.address, "DeleteMessageBatch", &input);
+        Ok(request)
     }
 
-    /// Sends a request and returns the answer's body, unless its status is not 200.
-    async fn exchange(&self, request: &[u8]) -> anyhow::Result<Vec<u8>> {
+    async fn call(&self, action: &str, input: &Value) -> anyhow::Result<Value> {
+        let mut request = Vec::new();
+        write_request(&mut request, self.address, action, input.to_string().as_bytes());
+        let mut connection = self.connection().await?;
+        connection.exchange(&request).await?;
+        let answer = connection.answer();
+        let answer = match answer.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(answer)?,
+        };
+        lock(&self.idle).push(connection);
+        Ok(answer)
+    }
+
+    async fn connection(&self) -> anyhow::Result<Connection> {
         let idle = lock(&self.idle).pop();
-        let mut stream = match idle {
-            Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(self.address).await?;
-                stream.set_nodelay(true)?;
-                stream
-            }
-        };
-        stream.write_all(request).await?;
-        let mut answer = Vec::with_capacity(1_024);
-        let body = loop {
-            let read = stream.read_buf(&mut answer).await?;
+        if let Some(connection) = idle {
+            return Ok(connection);
+        }
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, received: Vec::with_capacity(8_192), body_at: 0 })
+    }
+}
+
+/// A kept connection; one request at a time.
+struct Connection {
+    stream: TcpStream,
+    /// The last answer, and where its body begins.
+    received: Vec<u8>,
+    body_at: usize,
+}
+
+impl Connection {
+    /// Sends a request and waits for all of the answer; an error unless its status is 200.
+    async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<()> {
+        self.stream.write_all(request).await?;
+        self.received.clear();
+        let mut end = None;
+        while end.is_none_or(|end| self.received.len() < end) {
+            let read = self.stream.read_buf(&mut self.received).await?;
             anyhow::ensure!(read > 0, "the connection was closed");
-            if let Some(body) = whole(&answer)? {
-                break body;
+            if end.is_none() {
+                end = self.end_of_answer()?;
             }
+        }
+        let is_ok = self.received.starts_with(b"HTTP/1.1 200");
+        anyhow::ensure!(is_ok, "{}", String::from_utf8_lossy(&self.received));
+        Ok(())
+    }
+
+    fn answer(&self) -> &[u8] {
+        &self.received[self.body_at..]
+    }
+
+    /// Where the answer ends, once its head is there.
+    fn end_of_answer(&mut self) -> anyhow::Result<Option<usize>> {
+        let Some(head) = self.received.windows(4).position(|it| it == b"\r\n\r\n") else {
+            return Ok(None);
         };
-        anyhow::ensure!(
-            answer.starts_with(b"HTTP/1.1 200"),
-            "{}",
-            String::from_utf8_lossy(&answer)
-        );
-        lock(&self.idle).push(stream);
-        Ok(body)
+        self.body_at = head + 4;
+        let length = self.received[..head].split(|&byte| byte == b'\n').find_map(|line| {
+            const NAME: &[u8] = b"content-length:";
+            let value = line.split_at_checked(NAME.len());
+            value.filter(|(name, _)| name.eq_ignore_ascii_case(NAME)).map(|(_, value)| value)
+        });
+        let length = std::str::from_utf8(length.context("an answer without its length")?)?;
+        Ok(Some(self.body_at + length.trim().parse::<usize>()?))
     }
 }
 
@@ -144,28 +203,33 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn request(address: SocketAddr, action: &str, input: &Value) -> Vec<u8> {
-    let body = input.to_string();
-    let head = format!(
+fn write_request(request: &mut Vec<u8>, address: SocketAddr, action: &str, body: &[u8]) {
+    let head = write!(
+        request,
         "POST / HTTP/1.1\r\nhost: {address}\r\nx-amz-target: AmazonSQS.{action}\r\n\
          content-type: application/x-amz-json-1.0\r\nauthorization: AWS4-HMAC-SHA256 \
          Credential=x/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=0\r\n\
          content-length: {}\r\n\r\n",
         body.len()
     );
-    [head.as_bytes(), body.as_bytes()].concat()
+    head.expect("a Vec takes all that is written to it");
+    request.extend(body);
 }
 
-/// The body, once all of it is there.
-fn whole(answer: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
-    let Some(end) = answer.windows(4).position(|it| it == b"\r\n\r\n") else { return Ok(None) };
-    let (head, body) = (std::str::from_utf8(&answer[..end])?, &answer[end + 4..]);
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>())
-    });
-    let length = length.context("an answer without its length")??;
-    Ok((body.len() >= length).then(|| body[..length].to_vec()))
+/// The texts that stand behind a quote and `name`. Reading the whole answer as JSON would take the
+/// generator longer than the server took to write it.
+fn texts_of<'a>(json: &'a [u8], name: &[u8]) -> Vec<&'a [u8]> {
+    let mut texts = Vec::with_capacity(10);
+    let mut rest = json;
+    while let Some(quote) = rest.iter().position(|&byte| byte == b'"') {
+        rest = &rest[quote + 1..];
+        if let Some(text) = rest.strip_prefix(name) {
+            let end = text.iter().position(|&byte| byte == b'"').unwrap_or(text.len());
+            texts.push(&text[..end]);
+            rest = &text[end..];
+        }
+    }
+    texts
 }
 
 /// Consumers in long polls, and who waits for which message.
@@ -186,6 +250,12 @@ impl Waiting {
         Self { wire, next: AtomicU64::new(0), expected, _consumers: consumers }
     }
 
+    /// Messages sent, and received by somebody.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let sent = self.next.load(Ordering::Relaxed);
+        (sent, sent - lock(&self.expected).len() as u64)
+    }
+
     /// Sends a message and returns when somebody has it.
     pub(super) async fn one(&self) -> Outcome {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
@@ -201,9 +271,7 @@ impl Waiting {
 async fn consume(wire: Arc<Wire>, expected: Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>) {
     let url = lock(&wire.queue_url).clone();
     let input = json!({ "QueueUrl": url, "WaitTimeSeconds": 20 });
-    let receive = request(wire.address, "ReceiveMessage", &input);
-    while let Ok(body) = wire.exchange(&receive).await {
-        let received: Value = serde_json::from_slice(&body).unwrap_or_default();
+    while let Ok(received) = wire.call("ReceiveMessage", &input).await {
         let body = received["Messages"][0]["Body"].as_str().and_then(|text| text.parse().ok());
         let Some(n) = body else { continue };
         if let Some(tell) = lock(&expected).remove(&n) {
