@@ -8,6 +8,7 @@
 //! it, and what one request is given no other one is given too.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limiter::{Decision, Outcome, Quota, Source};
@@ -48,7 +49,7 @@ impl Op {
 #[derive(Debug)]
 pub struct Waiter<T> {
     /// The caller.
-    pub key: Box<str>,
+    pub key: Arc<str>,
     /// What it wants.
     pub op: Op,
     /// For how much.
@@ -72,7 +73,7 @@ pub struct Run {
 #[derive(Debug)]
 pub struct Caller<T> {
     /// The caller.
-    pub key: Box<str>,
+    pub key: Arc<str>,
     /// Its requests, in the order in which they came.
     pub runs: Vec<Run>,
     /// Where their answers go, in the same order.
@@ -88,7 +89,7 @@ pub fn pack<T>(
     is_awaited: impl Fn(&T) -> bool,
 ) -> Vec<Caller<T>> {
     let mut callers: Vec<Caller<T>> = Vec::new();
-    let mut places: HashMap<Box<str>, usize, foldhash::fast::RandomState> = HashMap::default();
+    let mut places: HashMap<Arc<str>, usize, foldhash::fast::RandomState> = HashMap::default();
     for _ in 0..REQUESTS_PER_CALL_MAX {
         let Some(next) = line.front() else { break };
         if !is_awaited(&next.reply) {
@@ -105,7 +106,7 @@ pub fn pack<T>(
         }
         let Some(Waiter { key, op, cost, reply }) = line.pop_front() else { break };
         let place = place.unwrap_or_else(|| {
-            places.insert(key.clone(), callers.len());
+            places.insert(Arc::clone(&key), callers.len());
             callers.push(Caller { key, runs: Vec::new(), replies: Vec::new() });
             callers.len() - 1
         });

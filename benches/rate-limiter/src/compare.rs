@@ -364,17 +364,16 @@ async fn crowded(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Result<()>
         ("redis-crowd-one-key", Keys::uniform(1)),
     ];
     for (name, keys) in scenarios {
-        let algorithm = AlgorithmName::TokenBucket;
-        let subjects = vec![
-            bare_evalsha(redis, keys),
-            through_redis(redis, algorithm, keys),
-            coalesced(redis, algorithm, keys),
-        ];
+        let mut subjects = vec![bare_evalsha(redis, keys)];
+        for algorithm in [AlgorithmName::TokenBucket, AlgorithmName::Gcra] {
+            subjects.push(through_redis(redis, algorithm, keys));
+            subjects.push(coalesced(redis, algorithm, keys));
+        }
         let duration = Duration::from_secs(bench.pick(1, 1, 5));
         let load = ClosedLoop { workers: CROWD, duration, seed: bench.seed() };
         let about = format!("check of one as fast as it goes, {}", keys.describe());
         let rounds = Some(REDIS_ROUNDS);
-        let scenario = Scenario { rounds, ..Scenario::new(name, about, "token-bucket") };
+        let scenario = Scenario { rounds, ..Scenario::new(name, about, "gcra") };
         bench.closed(scenario, load, subjects).await?;
     }
     Ok(())

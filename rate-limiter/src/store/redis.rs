@@ -33,9 +33,11 @@ mod session;
 mod cluster;
 mod link;
 mod batch;
+mod one_word;
 
 use link::{Call, Link};
 
+pub(in crate::store) use batch::Reply;
 pub(in crate::store) use link::Receipt;
 
 pub use link::Tally;
@@ -134,8 +136,11 @@ impl Store for RedisStore {
     fn limiter(&self, policy: Policy) -> RedisLimiter {
         let script = self.script(&policy, script::ONE);
         let batch = self.script(&policy, script::MANY);
+        let one_word = one_word::counts_in_one_word(&policy)
+            .then(|| self.script(&policy, script::MANY_OF_ONE_WORD));
         let parameters = policy.limits().iter().map(parameters).collect();
-        RedisLimiter { policy, store: self.clone(), script, batch, parameters }
+        let tails = policy.limits().iter().map(|limit| key_tail(&policy, limit)).collect();
+        RedisLimiter { policy, store: self.clone(), script, batch, one_word, parameters, tails }
     }
 
     async fn ping(&self) -> Result<(), Error> {
@@ -168,7 +173,12 @@ pub struct RedisLimiter {
     store: RedisStore,
     script: Script,
     batch: Script,
+    /// The quicker script, where every state is one whole number.
+    one_word: Option<Script>,
+    /// Of each limit its name and numbers, as the scripts take them.
     parameters: Vec<[String; 4]>,
+    /// Of each limit what follows the caller in a state's key.
+    tails: Vec<String>,
 }
 
 impl RedisLimiter {
@@ -199,11 +209,7 @@ impl RedisLimiter {
     }
 
     fn state_keys(&self, key: Key<'_>) -> Vec<String> {
-        self.policy
-            .limits()
-            .iter()
-            .map(|limit| state_key(&self.policy, limit, key.as_str()))
-            .collect()
+        self.tails.iter().map(|tail| state_key(key.as_str(), tail)).collect()
     }
 
     fn decode(&self, reply: [u64; 7]) -> (Decision, u32) {
@@ -229,7 +235,7 @@ fn view(reply: [u64; 7], rounding: u64) -> View {
 impl RedisLimiter {
     /// The slot of a caller's states, had it one: without a cluster it is still a fair hash.
     pub(in crate::store) fn slot(&self, caller: &str) -> u16 {
-        slot::slot_of(&state_key(&self.policy, &self.policy.limits()[0], caller))
+        slot::slot_of(&state_key(caller, &self.tails[0]))
     }
 
     /// Whether there is a cluster behind this limiter.
@@ -272,17 +278,16 @@ impl Limiter for RedisLimiter {
 ///
 /// Trap: a tag ends at the first closing brace and an empty one is no tag, so a caller whose name
 /// begins with one would have its limits in as many slots as there are limits.
-fn state_key(policy: &Policy, limit: &Limit, caller: &str) -> String {
-    let spec = limit.spec();
-    let algorithm = spec.algorithm.as_str();
-    let policy = policy.name();
+fn state_key(caller: &str, tail: &str) -> String {
     let tagged = if caller.starts_with('}') { "rl-brace:{_" } else { "rl:{" };
-    format!(
-        "{tagged}{caller}}}:{policy}:{algorithm}/{}/{}/{}",
-        spec.rate,
-        spec.per_ms,
-        limit.burst()
-    )
+    [tagged, caller, tail].concat()
+}
+
+/// What follows the caller in a key: it is the same for all of them.
+fn key_tail(policy: &Policy, limit: &Limit) -> String {
+    let (spec, burst) = (limit.spec(), limit.burst());
+    let algorithm = spec.algorithm.as_str();
+    format!("}}:{}:{algorithm}/{}/{}/{burst}", policy.name(), spec.rate, spec.per_ms)
 }
 
 fn parameters(limit: &Limit) -> [String; 4] {

@@ -10,7 +10,9 @@ use crate::coalesce::{Caller, Run, Shared};
 use crate::limiter::{Error, Key};
 
 /// For each caller of a call what its runs see, or why nobody knows.
-pub(in crate::store) type Replies = Vec<Result<Vec<Shared>, Arc<Error>>>;
+pub(in crate::store) type Replies = Vec<Reply>;
+/// For each run of one caller what it sees.
+pub(in crate::store) type Reply = Result<Vec<Shared>, Arc<Error>>;
 
 impl RedisLimiter {
     /// Decides all requests of `callers`, those of one slot in one atomic step, and returns for
@@ -56,13 +58,20 @@ impl RedisLimiter {
         &self,
         callers: &[&Caller<T>],
     ) -> Result<(Vec<Vec<Shared>>, Receipt), Error> {
-        let (call, key) = self.batch_call(callers)?;
-        let (reply, receipt) = self.store.call(&self.batch, call, &key).await?;
+        let quick = self.one_word.as_ref().zip(self.common_cost(callers));
+        let (script, (call, key)) = match quick {
+            Some((script, cost)) => (script, self.one_word_call(script, callers, cost)?),
+            None => (&self.batch, self.batch_call(callers)?),
+        };
+        let (reply, receipt) = self.store.call(script, call, &key).await?;
         let reply =
             Vec::<i64>::from_redis_value(reply).map_err(|error| unavailable(error.into()))?;
         let mut numbers = reply.into_iter().map(|number| number as u64);
-        let of =
-            |caller: &&Caller<T>| caller.runs.iter().map(|run| shared(run, &mut numbers)).collect();
+        let mut of_run = |run: &Run| match quick {
+            Some((_, cost)) => self.one_word_shared(cost, &mut numbers),
+            None => shared(run, &mut numbers),
+        };
+        let of = |caller: &&Caller<T>| caller.runs.iter().map(&mut of_run).collect();
         let whole = callers.iter().map(of).collect::<Option<_>>();
         whole.map(|replies| (replies, receipt)).ok_or_else(|| {
             let what = "a reply cut short";

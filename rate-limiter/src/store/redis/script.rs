@@ -9,6 +9,8 @@ use crate::policy::{AlgorithmName, Policy};
 pub(super) const ONE: &str = include_str!("../lua/driver.lua");
 /// Many requests per call.
 pub(super) const MANY: &str = include_str!("../lua/batch.lua");
+/// Many checks of one cost per call, where a state is one whole number.
+pub(super) const MANY_OF_ONE_WORD: &str = include_str!("../lua/batch_one_word.lua");
 
 /// A script for a policy: the clock, the algorithms it uses, how to decide, and the entry point.
 pub(super) fn text(policy: &Policy, clock: &ScriptClock, learns: bool, entry: &str) -> String {
@@ -20,12 +22,16 @@ pub(super) fn text(policy: &Policy, clock: &ScriptClock, learns: bool, entry: &s
         ScriptClock::Server => include_str!("../lua/time_server.lua"),
         ScriptClock::Injected(_) => include_str!("../lua/time_injected.lua"),
     };
+    let expiry = match super::one_word::counts_in_one_word(policy) {
+        true => include_str!("../lua/expiry_sliced.lua"),
+        false => include_str!("../lua/expiry_settled.lua"),
+    };
     let sources: BTreeSet<_> = policy
         .limits()
         .iter()
         .flat_map(|limit| algorithm_sources(limit.spec().algorithm))
         .collect();
-    let mut text = format!("{time}\nlocal algorithms = {{}}\n");
+    let mut text = format!("{time}{expiry}\nlocal algorithms = {{}}\n");
     for (_, source) in sources {
         text.push_str(source);
     }
