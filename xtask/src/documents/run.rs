@@ -48,6 +48,7 @@ impl Place {
         let well = match ends {
             Ends::Well => status.success(),
             Ends::Graded => printed.contains("promises kept"),
+            Ends::Answered => printed.contains("  outcome  "),
         };
         ensure!(well, "{status}\n{}", tail(&output));
         for line in shows {
@@ -200,6 +201,8 @@ mod tests {
         assert!(error.to_string().contains("why"), "{error}");
         place.run("echo '0 of 9 promises kept'; exit 1", Ends::Graded, &[]).expect("graded");
         assert!(place.run("true", Ends::Graded, &[]).is_err());
+        place.run("echo '  outcome  NO: 2 of 3'; exit 1", Ends::Answered, &[]).expect("answered");
+        assert!(place.run("true", Ends::Answered, &[]).is_err());
     }
 
     #[test]
