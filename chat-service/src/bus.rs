@@ -136,6 +136,20 @@ pub trait Bus: Send + Sync + 'static {
     /// unpublished conversations makes good for it.
     fn publish(&self, event: Event) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Tells every listener of several events, in order. Costs a bus over the network one way
+    /// there and back, as for one event.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), when that is so of any of them.
+    fn publish_all(&self, events: Vec<Event>) -> impl Future<Output = Result<(), Error>> + Send {
+        async move {
+            for event in events {
+                self.publish(event).await?;
+            }
+            Ok(())
+        }
+    }
+
     /// Attaches a listener for as long as the bus exists. When this returns, it hears what is
     /// published from now on.
     fn attach(&self, listener: Listener) -> impl Future<Output = Result<(), Error>> + Send;

@@ -127,12 +127,19 @@ impl Socket {
     /// # Errors
     /// [`Ended`].
     pub async fn next(&mut self) -> Result<ServerFrame, Ended> {
+        let text = self.next_text().await?;
+        serde_json::from_str(&text)
+            .map_err(|error| Ended::Broken(format!("not a frame: {error}: {text}")))
+    }
+
+    /// The next frame as it came. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub async fn next_text(&mut self) -> Result<tungstenite::Utf8Bytes, Ended> {
         loop {
             match self.stream.next().await {
-                Some(Ok(WsMessage::Text(text))) => {
-                    return serde_json::from_str(&text)
-                        .map_err(|error| Ended::Broken(format!("not a frame: {error}: {text}")));
-                }
+                Some(Ok(WsMessage::Text(text))) => return Ok(text),
                 Some(Ok(WsMessage::Close(frame))) => {
                     let frame = frame.ok_or_else(|| Ended::Broken("closed".to_owned()))?;
                     let (code, reason) = (frame.code.into(), frame.reason.to_string());

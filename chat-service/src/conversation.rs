@@ -124,8 +124,7 @@ impl Conversation {
     pub(crate) fn since(&self, user: &UserId, after: Seq, limit: PageLimit) -> Result<Page, Error> {
         let first = after.max(self.member(user)?.visible_after);
         let rest = self.log.get(first.0 as usize..).unwrap_or_default();
-        let taken = take(rest.iter(), limit);
-        Ok(Page { messages: rest[..taken].to_vec(), has_more: taken < rest.len() })
+        Page::fill(limit, rest.iter().cloned().map(Ok))
     }
 
     pub(crate) fn before(
@@ -137,9 +136,9 @@ impl Conversation {
         let first = self.member(user)?.visible_after.0 as usize;
         let end = before.map_or(self.log.len(), |seq| (seq.0.saturating_sub(1)) as usize);
         let older = self.log.get(first..end.min(self.log.len())).unwrap_or_default();
-        let taken = take(older.iter().rev(), limit);
-        let messages = older[older.len() - taken..].to_vec();
-        Ok(Page { messages, has_more: taken < older.len() })
+        let mut page = Page::fill(limit, older.iter().rev().cloned().map(Ok::<_, Error>))?;
+        page.messages.reverse();
+        Ok(page)
     }
 
     pub(crate) fn acknowledge(
@@ -296,17 +295,6 @@ impl Conversation {
 
 fn receipt(conversation: ConversationId, user: &UserId, member: &Member) -> Receipt {
     Receipt { conversation, user: user.clone(), delivered: member.delivered, read: member.read }
-}
-
-/// How many of `messages` fit.
-fn take<'a>(messages: impl Iterator<Item = &'a Arc<Message>>, limit: PageLimit) -> usize {
-    let mut bytes = 0;
-    let fitting = messages.take(limit.messages.max(1)).take_while(|message| {
-        let is_first = bytes == 0;
-        bytes += message.content.bytes().max(1);
-        is_first || bytes <= limit.bytes
-    });
-    fitting.count()
 }
 
 /// [`Error::Full`] when a user is in too many conversations to join one more.

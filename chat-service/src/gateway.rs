@@ -12,6 +12,7 @@ mod frames;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message as WsMessage, WebSocket};
@@ -127,25 +128,33 @@ pub(crate) async fn serve<S: Store, B: Bus>(
 impl<S: Store, B: Bus> Connection<S, B> {
     async fn run(&mut self, closing: &CancellationToken) -> End {
         let handle = Arc::clone(&self.handle);
+        // Waited for from beginning to end, not anew for every message: to get in line takes a lock
+        // that all connections share, and one message may wake ten thousand of them.
+        let mut cancelled = std::pin::pin!(closing.cancelled());
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(self.deadline()));
         loop {
             if let Err(end) = self.settle().await {
                 return end;
             }
             let may_take = self.unsent.len() < APPEND_MAX;
-            let deadline = self.deadline();
             let step = tokio::select! {
                 biased;
-                () = closing.cancelled() => Step::Closing,
+                () = &mut cancelled => Step::Closing,
                 Some(done) = self.doing.next(), if !self.doing.is_empty() => Step::Done(done),
                 taken = handle.take() => Step::Mail(taken),
                 frame = self.socket.next(), if may_take => Step::Frame(frame),
-                () = tokio::time::sleep_until(deadline) => Step::Timer,
+                () = &mut timer => Step::Timer,
             };
             let outcome = match step {
                 Step::Closing => Err(End::Close(CloseCode::GoingAway)),
                 Step::Done(done) => self.done(done).await,
                 Step::Mail(taken) => self.mail(taken).await,
                 Step::Frame(frame) => self.frames(frame).await,
+                // Something was said since the timer was set.
+                Step::Timer if self.deadline() > Instant::now() => {
+                    timer.as_mut().reset(self.deadline());
+                    Ok(())
+                }
                 Step::Timer => Err(End::Close(match Instant::now() >= self.expires {
                     true => CloseCode::Expired,
                     false => CloseCode::Silent,
@@ -171,7 +180,7 @@ impl<S: Store, B: Bus> Connection<S, B> {
         }
         if self.unflushed {
             self.unflushed = false;
-            self.within(|socket| socket.flush().boxed()).await?;
+            self.within(|socket, cx| socket.poll_flush_unpin(cx)).await?;
         }
         Ok(())
     }
@@ -180,15 +189,17 @@ impl<S: Store, B: Bus> Connection<S, B> {
     /// into catch-up mode; a client that takes nothing for too long is closed.
     async fn feed(&mut self, frame: axum::extract::ws::Utf8Bytes) -> Result<(), End> {
         self.unflushed = true;
-        self.within(|socket| socket.feed(WsMessage::Text(frame)).boxed()).await
+        self.within(|socket, cx| socket.poll_ready_unpin(cx)).await?;
+        Ok(self.socket.start_send_unpin(WsMessage::Text(frame))?)
     }
 
-    async fn within<'a, F>(&'a mut self, writing: F) -> Result<(), End>
-    where
-        F: FnOnce(&'a mut WebSocket) -> BoxFuture<'a, Result<(), axum::Error>>,
-    {
+    async fn within(
+        &mut self,
+        mut write: impl FnMut(&mut WebSocket, &mut Context<'_>) -> Poll<Result<(), axum::Error>>,
+    ) -> Result<(), End> {
         let slow = Duration::from_millis(self.node.settings.slow_ms);
-        let mut writing = writing(&mut self.socket);
+        let socket = &mut self.socket;
+        let mut writing = std::future::poll_fn(|cx| write(socket, cx));
         // Nearly always the socket has room: then no timer is set up.
         if let Some(written) = (&mut writing).now_or_never() {
             return Ok(written?);
@@ -409,10 +420,10 @@ async fn goodbye(socket: &mut WebSocket, code: CloseCode) {
 }
 
 async fn tell_receipts<S: Store, B: Bus>(node: &Node<S, B>, results: &[Result<Moved, Error>]) {
-    for moved in results.iter().filter_map(|result| result.as_ref().ok()) {
-        if moved.changed {
-            let (receipt, members_version) = (moved.receipt.clone(), moved.members_version);
-            node.publish_lossy(Event::Receipt { receipt, members_version }).await;
-        }
-    }
+    let moved = results.iter().filter_map(|result| result.as_ref().ok());
+    let receipts = moved.filter(|moved| moved.changed).map(|moved| {
+        let (receipt, members_version) = (moved.receipt.clone(), moved.members_version);
+        Event::Receipt { receipt, members_version }
+    });
+    node.publish_all_lossy(receipts.collect()).await;
 }

@@ -135,9 +135,8 @@ impl<S: Store, B: Bus> Node<S, B> {
             let here = self.hub.online(users);
             let bus = Arc::clone(&self.bus);
             tokio::spawn(async move {
-                for user in here {
-                    drop(bus.publish(Event::Presence { user, online: true }).await);
-                }
+                let there = here.into_iter().map(|user| Event::Presence { user, online: true });
+                drop(bus.publish_all(there.collect()).await);
             });
             return;
         }
@@ -155,33 +154,27 @@ impl<S: Store, B: Bus> Node<S, B> {
         let known = batch.iter().zip(&results).filter(|(_, result)| is_known(result));
         let answers: Vec<_> = known.map(|(new, result)| answer(new, result)).collect();
         from.tell(|mailbox| answers.into_iter().for_each(|frame| mailbox.answer(frame)));
-        for (new, result) in batch.into_iter().zip(results) {
-            match result {
-                // A duplicate was told by whoever appended it, or is by the relay.
-                Ok(appended) if !appended.duplicate => self.publish(from.id, new, appended).await,
-                _ => {}
-            }
-        }
+        let appended = batch.into_iter().zip(results).filter_map(|(new, result)| match result {
+            // A duplicate was told by whoever appended it, or is by the relay.
+            Ok(appended) if !appended.duplicate => Some((new, appended)),
+            _ => None,
+        });
+        self.publish(from.id, appended.collect()).await;
         all_known
     }
 
-    async fn publish(&self, origin: SessionId, new: NewMessage, appended: Appended) {
-        let (conversation, seq) = (new.conversation, appended.seq);
-        let message = Message {
-            conversation,
-            seq,
-            sender: new.sender,
-            client_id: new.client_id,
-            at_ms: appended.at_ms,
-            content: Content::Text(new.text),
-        };
-        let event = Event::Message {
-            message: Arc::new(message),
+    async fn publish(&self, origin: SessionId, appended: Vec<(NewMessage, Appended)>) {
+        if appended.is_empty() {
+            return;
+        }
+        let places: Vec<_> = appended.iter().map(|(new, at)| (new.conversation, at.seq)).collect();
+        let events = appended.into_iter().map(|(new, appended)| Event::Message {
+            message: Arc::new(logged(new, appended)),
             members_version: appended.members_version,
             origin: Some(origin),
-        };
-        match self.bus.publish(event).await {
-            Ok(()) => self.note(conversation, seq),
+        });
+        match self.bus.publish_all(events.collect()).await {
+            Ok(()) => places.into_iter().for_each(|(id, seq)| self.note(id, seq)),
             Err(error) => tracing::debug!(%error, "not published; the relay will"),
         }
     }
@@ -204,7 +197,15 @@ impl<S: Store, B: Bus> Node<S, B> {
 
     /// For what may be lost.
     pub(crate) async fn publish_lossy(&self, event: Event) {
-        if let Err(error) = self.bus.publish(event).await {
+        self.publish_all_lossy(vec![event]).await;
+    }
+
+    /// The same for several.
+    pub(crate) async fn publish_all_lossy(&self, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        if let Err(error) = self.bus.publish_all(events).await {
             tracing::debug!(%error, "a notice was not published");
         }
     }
@@ -259,6 +260,18 @@ impl<S: Store, B: Bus> Node<S, B> {
             seen.insert(change.conversation, change.last_seq);
         }
         Ok(())
+    }
+}
+
+/// The message as it is in the log.
+fn logged(new: NewMessage, appended: Appended) -> Message {
+    Message {
+        conversation: new.conversation,
+        seq: appended.seq,
+        sender: new.sender,
+        client_id: new.client_id,
+        at_ms: appended.at_ms,
+        content: Content::Text(new.text),
     }
 }
 

@@ -85,6 +85,14 @@ impl KafkaBus {
         Ok(Self { config, topic, server, producer, closing: Arc::default() })
     }
 
+    async fn send(&self, producer: &FutureProducer, event: &Event) -> KafkaResult<()> {
+        let json = serde_json::to_string(event).expect("events have string keys");
+        let key = event.key();
+        let record = FutureRecord::to(&self.topic).key(&key).payload(&json);
+        let sent = producer.send(record, PUBLISH_TIME_MAX).await;
+        sent.map(drop).map_err(|(error, _)| error)
+    }
+
     /// Trap: an idempotent producer numbers its messages, and a broker that lost its state does
     /// not know the numbers: the producer then retries for ever or declares itself dead. The one
     /// that replaces it starts with an identity of its own.
@@ -127,19 +135,20 @@ impl Drop for KafkaBus {
 
 impl Bus for KafkaBus {
     async fn publish(&self, event: Event) -> Result<(), Error> {
-        let json = serde_json::to_string(&event).expect("events have string keys");
-        let key = event.key();
+        self.publish_all(vec![event]).await
+    }
+
+    /// Polled one after the other, so they are in the producer's line in order; what is in the line
+    /// goes out together.
+    async fn publish_all(&self, events: Vec<Event>) -> Result<(), Error> {
         let (number, producer) = self.producer.read().clone();
-        let record = FutureRecord::to(&self.topic).key(&key).payload(&json);
-        match producer.send(record, PUBLISH_TIME_MAX).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => {
-                if is_stuck(&error) || producer.client().fatal_error().is_some() {
-                    self.replace_producer(number);
-                }
-                Err(unavailable("publish")(error))
-            }
+        let sending = events.iter().map(|event| self.send(&producer, event));
+        let sent = futures::future::join_all(sending).await;
+        let Some(error) = sent.into_iter().find_map(Result::err) else { return Ok(()) };
+        if is_stuck(&error) || producer.client().fatal_error().is_some() {
+            self.replace_producer(number);
         }
+        Err(unavailable("publish")(error))
     }
 
     async fn attach(&self, listener: Listener) -> Result<(), Error> {

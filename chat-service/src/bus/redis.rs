@@ -9,6 +9,7 @@
 //! Trade-off: one channel, so every server hears everything. It decodes what concerns none of its
 //! users in vain; with many servers one would shard the channel by conversation (`SPUBLISH`).
 
+use std::future::Future;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -70,6 +71,13 @@ impl RedisBus {
     }
 }
 
+async fn in_time(publishing: impl Future<Output = Result<(), RedisError>>) -> Result<(), Error> {
+    match tokio::time::timeout(PUBLISH_TIME_MAX, publishing).await {
+        Ok(published) => published.map_err(unavailable("publish")),
+        Err(_) => Err(Error::Unavailable { what: "publish in time", source: None }),
+    }
+}
+
 async fn beat(mut connection: ConnectionManager, channel: String) {
     loop {
         tokio::time::sleep(BEAT_EVERY).await;
@@ -84,11 +92,17 @@ impl Bus for RedisBus {
         let json = serde_json::to_string(&event).expect("events have string keys");
         let mut publish = redis::cmd("PUBLISH");
         let mut connection = self.connection.clone();
-        let publishing = publish.arg(&self.channel).arg(json).query_async::<()>(&mut connection);
-        match tokio::time::timeout(PUBLISH_TIME_MAX, publishing).await {
-            Ok(published) => published.map_err(unavailable("publish")),
-            Err(_) => Err(Error::Unavailable { what: "publish in time", source: None }),
+        in_time(publish.arg(&self.channel).arg(json).query_async::<()>(&mut connection)).await
+    }
+
+    async fn publish_all(&self, events: Vec<Event>) -> Result<(), Error> {
+        let mut publish = redis::pipe();
+        for event in &events {
+            let json = serde_json::to_string(event).expect("events have string keys");
+            publish.cmd("PUBLISH").arg(&self.channel).arg(json).ignore();
         }
+        let mut connection = self.connection.clone();
+        in_time(publish.query_async::<()>(&mut connection)).await
     }
 
     async fn attach(&self, listener: Listener) -> Result<(), Error> {

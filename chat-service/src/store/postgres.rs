@@ -1,9 +1,9 @@
 //! Postgres: for several servers over the same logs.
 //!
 //! Everything that is written per message (appends, acknowledgements, read marks, the published
-//! mark) goes through a few committers: each takes what waited while the commits before it were on
-//! their way to the disk, and makes one transaction of it. So an fsync is shared by
-//! hundreds of messages, and nobody waits for a timer. Servers that write to the same conversation
+//! mark) goes through a few committers: each takes what waited while its last commit was on its way
+//! to the disk, and makes one transaction of it. So an fsync is shared by hundreds of messages, and
+//! nobody waits for a timer. Servers that write to the same conversation
 //! take turns at its row; that is where the sequence is allocated, which is why a reader never sees
 //! a later message before an earlier one.
 //!
@@ -14,6 +14,7 @@ mod batch;
 mod committer;
 mod members;
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +87,7 @@ impl Postgres {
         sqlx::raw_sql(SCHEMA).execute(&mut *tx).await?;
         let identity = identity(&mut tx).await?;
         tx.commit().await?;
-        let committer = Committer::start(pool.clone());
+        let committer = Committer::start(&pool);
         Ok(Self { identity, pool, committer })
     }
 
@@ -400,9 +401,14 @@ impl Store for Postgres {
     }
 
     async fn published(&self, cursors: Vec<(ConversationId, Seq)>) -> Result<(), Error> {
-        match self.committer.commit(Work::Published(cursors)).await {
-            Some(_) => Ok(()),
-            None => Err(Error::Unavailable { what: "note what was published", source: None }),
+        let mut lines: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+        for (id, seq) in cursors {
+            lines.entry(committer::line_of(id)).or_default().push((id, seq));
+        }
+        let noting = lines.into_values().map(|some| self.committer.commit(Work::Published(some)));
+        match futures::future::join_all(noting).await.iter().all(Option::is_some) {
+            true => Ok(()),
+            false => Err(Error::Unavailable { what: "note what was published", source: None }),
         }
     }
 

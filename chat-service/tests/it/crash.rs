@@ -11,7 +11,7 @@ use testkit::Seed;
 use testkit::crash::{Program, free_address};
 use tokio::sync::watch;
 
-use crate::support::{PATIENCE, Server, cast, judge};
+use crate::support::{Server, arrived, cast, judge};
 
 const MESSAGES: usize = 120;
 const KILLS: usize = 3;
@@ -64,24 +64,17 @@ async fn a_killed_database_loses_nothing_it_acknowledged() {
     let api = servers[0].api();
     let mut cast = cast(&api, at_one, MESSAGES, 8).await;
     cast.parts[2].base = at_two; // Bob is on the other server
-    let playing: Vec<_> = cast.parts.into_iter().map(|part| tokio::spawn(part.play())).collect();
-    for _ in 0..2 {
-        tokio::time::sleep(Duration::from_millis(rng.u64(50..400))).await;
-        postgres.kill9().await.unwrap();
-        postgres.restart().await.unwrap();
-    }
-    let devices = arrived(playing).await;
-    let logged = judge(&api, &cast.token, cast.conversation, devices).await;
-    assert_eq!(logged, 3 * MESSAGES);
-}
-
-async fn arrived(playing: Vec<tokio::task::JoinHandle<DeviceHistory>>) -> Vec<DeviceHistory> {
-    let mut devices = Vec::new();
-    for part in playing {
-        let played = tokio::time::timeout(PATIENCE, part).await;
-        devices.push(played.expect("everything arrives").unwrap());
-    }
-    devices
+    let total = cast.total();
+    let first = rng.u64(total / 8..total / 2);
+    let killed = [first, rng.u64(first..total * 3 / 4)].map(|count| cast.written(&api, count));
+    let killing = async {
+        for in_the_middle in killed {
+            in_the_middle.await;
+            postgres.kill9().await.unwrap();
+            postgres.restart().await.unwrap();
+        }
+    };
+    cast.play_through(&api, killing).await;
 }
 
 fn connections(devices: &[DeviceHistory]) -> usize {

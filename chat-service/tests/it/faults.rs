@@ -12,7 +12,7 @@ use service::Clock;
 use testkit::Seed;
 use tokio::sync::watch;
 
-use crate::support::{PATIENCE, Person, Seat, Server, cast, code, judge, judge_group, settings};
+use crate::support::{Person, Seat, Server, cast, code, judge_group, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cuts_half_open_sockets_and_lost_answers_lose_and_repeat_nothing() {
@@ -22,26 +22,26 @@ async fn cuts_half_open_sockets_and_lost_answers_lose_and_repeat_nothing() {
     let proxy = Proxy::start_seeded(server.address, rng.u64(..)).await.unwrap();
     let (_keep, base) = watch::channel(format!("http://{}", proxy.addr()));
     let cast = cast(&server.api(), base, 100, 6).await;
-    let playing: Vec<_> = cast.parts.into_iter().map(|part| tokio::spawn(part.play())).collect();
-    for round in 0..8 {
-        tokio::time::sleep(Duration::from_millis(rng.u64(20..80))).await;
-        match round % 4 {
-            0 => proxy.cut(),
-            // The server has done the work and its answer is lost, in the middle of a frame.
-            1 => proxy.set(Fault::Reset { after_bytes: rng.u64(1..2_000) }.on(Direction::Down)),
-            2 => proxy.set(Fault::Slice { bytes_max: 7 }),
-            _ => proxy.set(Fault::HalfOpen),
+    let api = server.api();
+    let each = cast.total() / 10;
+    let written: Vec<_> = (0..8).map(|round| cast.written(&api, (round + 1) * each)).collect();
+    let faults = async {
+        for (round, in_the_middle) in written.into_iter().enumerate() {
+            in_the_middle.await;
+            match round % 4 {
+                0 => proxy.cut(),
+                // The server has done the work and its answer is lost, in the middle of a frame.
+                1 => proxy.set(Fault::Reset { after_bytes: rng.u64(1..2_000) }.on(Direction::Down)),
+                2 => proxy.set(Fault::Slice { bytes_max: 7 }),
+                _ => proxy.set(Fault::HalfOpen),
+            }
+            // A fault has a length.
+            tokio::time::sleep(Duration::from_millis(rng.u64(20..80))).await;
+            proxy.clear();
+            proxy.heal();
         }
-        tokio::time::sleep(Duration::from_millis(rng.u64(20..80))).await;
-        proxy.clear();
-        proxy.heal();
-    }
-    let mut devices = Vec::new();
-    for part in playing {
-        devices
-            .push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
-    }
-    judge(&server.api(), &cast.token, cast.conversation, devices).await;
+    };
+    cast.play_through(&api, faults).await;
 }
 
 /// One client stops reading in a busy conversation. The others notice nothing, the server keeps a

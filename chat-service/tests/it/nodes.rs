@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use chat_service::bus::local::Local;
 use chat_service::bus::redis::RedisBus;
@@ -13,7 +12,7 @@ use chat_service::store::memory::Memory;
 use chat_service::{Error, Seq};
 use tokio::sync::watch;
 
-use crate::support::{PATIENCE, Person, Seat, Server, cast, code, end, judge, next_where};
+use crate::support::{Person, Seat, Server, cast, code, end, judge, next_where};
 
 /// A bus whose link from this server to the others can be cut: what is published meanwhile is lost
 /// without a word, and `Gap` is heard when it heals, as a reconnecting client of a real bus would.
@@ -109,16 +108,14 @@ async fn clients_of_a_server_that_goes_resume_on_another() {
     let two = Server::start(store, bus).await;
     let (moving, base) = watch::channel(one.base.clone());
     let cast = cast(&two.api(), base, 80, 4).await;
-    let playing: Vec<_> = cast.parts.into_iter().map(|part| tokio::spawn(part.play())).collect();
-    tokio::time::sleep(Duration::from_millis(100)).await; // in the middle of it
-    moving.send(two.base.clone()).unwrap();
-    one.stop().await;
-    let mut devices = Vec::new();
-    for part in playing {
-        devices
-            .push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
-    }
-    judge(&two.api(), &cast.token, cast.conversation, devices).await;
+    let api = two.api();
+    let in_the_middle = cast.written(&api, cast.total() / 3);
+    let leaving = async {
+        in_the_middle.await;
+        moving.send(two.base.clone()).unwrap();
+        one.stop().await;
+    };
+    cast.play_through(&api, leaving).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,19 +128,18 @@ async fn a_partition_between_servers_delays_and_loses_nothing() {
     let (_two, at_two) = watch::channel(two.base.clone());
     let mut cast = cast(&one.api(), at_one, 60, 4).await;
     cast.parts[2].base = at_two; // Bob is on the other server
-    let playing: Vec<_> = cast.parts.into_iter().map(|part| tokio::spawn(part.play())).collect();
-    for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(30)).await;
-        first.cut();
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        first.heal();
-    }
-    let mut devices = Vec::new();
-    for part in playing {
-        devices
-            .push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
-    }
-    judge(&one.api(), &cast.token, cast.conversation, devices).await;
+    let api = one.api();
+    let written = |part: u64| cast.written(&api, cast.total() * part / 7);
+    let cuts = [1, 3, 5].map(|part| (written(part), written(part + 1)));
+    let cutting = async {
+        for (before, meanwhile) in cuts {
+            before.await;
+            first.cut();
+            meanwhile.await;
+            first.heal();
+        }
+    };
+    cast.play_through(&api, cutting).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,14 +175,12 @@ async fn a_killed_broker_between_servers_loses_nothing() {
     let (_two, at_two) = watch::channel(two.base.clone());
     let mut cast = cast(&one.api(), at_one, 60, 8).await;
     cast.parts[2].base = at_two;
-    let playing: Vec<_> = cast.parts.into_iter().map(|part| tokio::spawn(part.play())).collect();
-    tokio::time::sleep(Duration::from_millis(100)).await; // in the middle of it
-    redis.kill9().await.unwrap();
-    redis.restart().await.unwrap();
-    let mut devices = Vec::new();
-    for part in playing {
-        devices
-            .push(tokio::time::timeout(PATIENCE, part).await.expect("everything arrives").unwrap());
-    }
-    judge(&one.api(), &cast.token, cast.conversation, devices).await;
+    let api = one.api();
+    let in_the_middle = cast.written(&api, cast.total() / 3);
+    let killing = async {
+        in_the_middle.await;
+        redis.kill9().await.unwrap();
+        redis.restart().await.unwrap();
+    };
+    cast.play_through(&api, killing).await;
 }

@@ -328,6 +328,47 @@ pub(crate) async fn cast(
     Cast { conversation, parts, token: tokens.remove(0) }
 }
 
+impl Cast {
+    /// How many messages there are when everybody has written theirs.
+    pub(crate) fn total(&self) -> u64 {
+        self.parts[0].total
+    }
+
+    /// Everybody plays their part while `disturbance` happens; what they saw in the end is judged.
+    pub(crate) async fn play_through(self, api: &Api, disturbance: impl Future<Output = ()>) {
+        let total = self.total();
+        let Self { conversation, parts, token } = self;
+        let playing: Vec<_> = parts.into_iter().map(|part| tokio::spawn(part.play())).collect();
+        disturbance.await;
+        let devices = arrived(playing).await;
+        assert_eq!(judge(api, &token, conversation, devices).await as u64, total);
+    }
+
+    /// Waits until the log holds `count` messages: somebody is in the middle of writing the next.
+    pub(crate) fn written(&self, api: &Api, count: u64) -> impl Future<Output = ()> + use<> {
+        let (api, token, conversation) = (api.clone(), self.token.clone(), self.conversation);
+        async move {
+            let is_there = || async {
+                let newest = api.history(&token, conversation, None, 1).await;
+                newest.is_ok_and(|page| page.last().is_some_and(|last| last.seq.0 >= count))
+            };
+            testkit::wait_until("people are in the middle of writing", PATIENCE, is_there).await;
+        }
+    }
+}
+
+/// What everybody saw, when everything has arrived.
+pub(crate) async fn arrived(
+    playing: Vec<tokio::task::JoinHandle<DeviceHistory>>,
+) -> Vec<DeviceHistory> {
+    let mut devices = Vec::new();
+    for part in playing {
+        let played = tokio::time::timeout(PATIENCE, part).await;
+        devices.push(played.expect("everything arrives").unwrap());
+    }
+    devices
+}
+
 /// Judges what the parts saw.
 pub(crate) async fn judge(
     api: &Api,

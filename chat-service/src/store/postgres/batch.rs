@@ -70,8 +70,7 @@ impl Seen {
         }
         wanted.extend(members.iter().map(|(id, _)| *id));
         let logs = lock(tx, &wanted).await?;
-        let members = standings(tx, &members).await?;
-        let originals = originals(tx, &sends).await?;
+        let (members, originals) = look_up(tx, &members, &sends).await?;
         Ok(Self { logs, members, originals, changes: Changes::default() })
     }
 
@@ -195,47 +194,37 @@ async fn lock(
     Ok(logs)
 }
 
-async fn standings(
+type Members = HashMap<Member, Standing>;
+type Originals = HashMap<(UserId, ClientId), Original>;
+
+/// How members stand, and what was sent before: one question, as each is a way there and back.
+async fn look_up(
     tx: &mut PgConnection,
     of: &BTreeSet<(ConversationId, &UserId)>,
-) -> Result<HashMap<Member, Standing>, Error> {
-    if of.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let ids: Vec<&[u8]> = of.iter().map(|(id, _)| blob(id)).collect();
-    let users: Vec<&str> = of.iter().map(|(_, user)| user.as_str()).collect();
-    let find = sqlx::query(include_str!("sql/standings.sql")).bind(ids).bind(users);
-    let mut members = HashMap::with_capacity(of.len());
-    for row in find.fetch_all(tx).await? {
-        let standing = Standing { delivered: seq_of(&row, 2)?, read: seq_of(&row, 3)? };
-        members.insert((id_of(&row, 0)?, user_of(&row, 1)?), standing);
-    }
-    Ok(members)
-}
-
-async fn originals(
-    tx: &mut PgConnection,
     sends: &[&NewMessage],
-) -> Result<HashMap<(UserId, ClientId), Original>, Error> {
-    if sends.is_empty() {
-        return Ok(HashMap::new());
+) -> Result<(Members, Originals), Error> {
+    let (mut members, mut originals) = (HashMap::with_capacity(of.len()), HashMap::new());
+    if of.is_empty() {
+        return Ok((members, originals)); // whoever sends is a member to be looked up
     }
-    let senders: Vec<&str> = sends.iter().map(|new| new.sender.as_str()).collect();
-    let ids: Vec<&[u8]> = sends.iter().map(|new| &new.client_id.0.as_bytes()[..]).collect();
-    let find = sqlx::query(include_str!("sql/originals.sql")).bind(senders).bind(ids);
-    let mut originals = HashMap::new();
-    for row in find.fetch_all(tx).await? {
-        let is_text = row.try_get::<i16, _>(5)? == 0;
-        let text = text_of(row.try_get(6)?)?;
-        let original = Original {
-            conversation: id_of(&row, 2)?,
-            seq: seq_of(&row, 3)?,
-            at_ms: number(&row, 4)?,
-            text: is_text.then(|| Arc::from(text)),
+    let look = sqlx::query(include_str!("sql/look.sql"))
+        .bind(of.iter().map(|(id, _)| blob(id)).collect::<Vec<_>>())
+        .bind(of.iter().map(|(_, user)| user.as_str()).collect::<Vec<_>>())
+        .bind(sends.iter().map(|new| new.sender.as_str()).collect::<Vec<_>>())
+        .bind(sends.iter().map(|new| &new.client_id.0.as_bytes()[..]).collect::<Vec<_>>());
+    for row in look.fetch_all(tx).await? {
+        let (conversation, user) = (id_of(&row, 0)?, user_of(&row, 1)?);
+        let Some(kind) = row.try_get::<Option<i16>, _>(5)? else {
+            let standing = Standing { delivered: seq_of(&row, 2)?, read: seq_of(&row, 3)? };
+            members.insert((conversation, user), standing);
+            continue;
         };
-        originals.insert((user_of(&row, 0)?, ClientId(uuid_of(&row, 1)?)), original);
+        let (seq, at_ms, text) = (seq_of(&row, 2)?, number(&row, 3)?, text_of(row.try_get(6)?)?);
+        let text = (kind == 0).then(|| Arc::from(text));
+        let original = Original { conversation, seq, at_ms, text };
+        originals.insert((user, ClientId(uuid_of(&row, 4)?)), original);
     }
-    Ok(originals)
+    Ok((members, originals))
 }
 
 /// What a batch changes, in the order of the keys: every transaction writes in the same order.
