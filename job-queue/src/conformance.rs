@@ -148,9 +148,19 @@ async fn with_dead_letters<F: Fixture>(
     settings: Settings,
     max_receives: u32,
 ) -> Result<(QueueId, QueueId), Broken> {
+    called_with_dead_letters(it, "work", settings, max_receives).await
+}
+
+/// The same under another name.
+async fn called_with_dead_letters<F: Fixture>(
+    it: &F,
+    called: &str,
+    settings: Settings,
+    max_receives: u32,
+) -> Result<(QueueId, QueueId), Broken> {
     let suffix = if settings.fifo.is_some() { ".fifo" } else { "" };
-    let dead = queue(it, &format!("work-dead{suffix}"), settings.clone()).await?;
+    let dead = queue(it, &format!("{called}-dead{suffix}"), settings.clone()).await?;
     let redrive = Some(Redrive { target: dead.clone(), max_receives });
-    let work = queue(it, &format!("work{suffix}"), Settings { redrive, ..settings }).await?;
+    let work = queue(it, &format!("{called}{suffix}"), Settings { redrive, ..settings }).await?;
     Ok((work, dead))
 }

@@ -31,9 +31,12 @@ pub(crate) fn router(lab: &Lab, pages: Vec<Page>, guard: Guard) -> Router {
     let operator =
         service::operations(Readiness::new(&lab.shutdown), OpenApiBuilder::new().build());
     let (home, comparisons) = (home::page(&pages), comparisons::page(&pages));
+    // Its switches are the routes that the pages of the systems have.
+    let faults = html::frame("Faults", "/faults", &html::asset("faults.html"), &["faults.js"]);
     let mut router = Router::new()
         .route("/", get(|| async { Html(home) }))
         .route("/comparisons", get(|| async { Html(comparisons) }))
+        .route("/faults", get(|| async { Html(faults) }))
         .route("/assets/{*path}", get(assets::serve))
         .merge(questions::router(lab, &pages))
         .merge(operator);

@@ -1,7 +1,8 @@
 //! `lab grade`: your own answer, judged as ours are.
 //!
-//! A crate in `practice/` is judged by the system's conformance suite, in virtual time. A service
-//! at a URL, written in any language, is judged over its protocol, in real time.
+//! A crate in `practice/` is judged by the system's conformance suite, in virtual time; one that
+//! keeps every promise is then run beside the simplest of ours. A service at a URL, written in any
+//! language, is judged over its protocol, in real time.
 
 mod wire;
 mod rate_limiter;

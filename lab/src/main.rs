@@ -1,6 +1,7 @@
 //! The front door: serves every system and the console, asks questions, compares answers.
 
 mod console;
+mod exchange;
 mod grade;
 mod pages;
 mod serve;

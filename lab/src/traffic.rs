@@ -27,7 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::console::sse;
 use crate::pages::Lab;
 
-pub(crate) use loopback::{Answer, Loopback};
+pub(crate) use loopback::Loopback;
 
 /// The highest rate, per second. Above it the generator takes the processor from what it loads.
 pub(crate) const RATE_MAX: u32 = 5_000;

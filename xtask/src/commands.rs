@@ -34,14 +34,7 @@ pub(crate) fn test(how: How, rest: &[String]) -> Result<()> {
         cargo(&["test", "--workspace", "--no-fail-fast", "--tests"])
     };
     tests.args(&features).args(rest);
-    // The browser test fails without a browser unless it was told here that none can be had.
-    tests.env("TEST_BROWSER", ready.browser.as_deref().unwrap_or(Path::new("absent")));
-    if !ready.axe {
-        tests.env("TEST_AXE", "absent");
-    }
-    if ready.containers {
-        tests.env("INFRA_PREFER", "container");
-    }
+    tell_what_is_there(&mut tests, &ready);
     if ready.python && std::env::var_os("CI").is_some() {
         tests.env("SCHEMATHESIS", "required");
     }
@@ -68,6 +61,17 @@ pub(crate) fn test(how: How, rest: &[String]) -> Result<()> {
         println!("NOT RUN: the browser tests, because there is no Chromium on this machine");
     }
     all_succeed(vec![doctests, tests, documents, sdk])
+}
+
+/// The browser tests fail without a browser unless they are told that none can be had, and so on.
+pub(crate) fn tell_what_is_there(tests: &mut Command, ready: &setup::Ready) {
+    tests.env("TEST_BROWSER", ready.browser.as_deref().unwrap_or(Path::new("absent")));
+    if !ready.axe {
+        tests.env("TEST_AXE", "absent");
+    }
+    if ready.containers {
+        tests.env("INFRA_PREFER", "container");
+    }
 }
 
 /// The job queue through the AWS SDK for Rust: a workspace of its own, built for minutes once.

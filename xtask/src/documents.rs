@@ -16,6 +16,7 @@ mod plan;
 mod run;
 
 use plan::{Form, Known, Step};
+pub(crate) use run::answers;
 use run::{Place, Server};
 use written::Written;
 

@@ -23,7 +23,7 @@ cargo x tidy                 the house rules that a program can check
 cargo x documents            carry out every command of every document (--release: and all of it)
 cargo x tables               write what `compare` measured into the documents
 cargo x practice             how far your answers in practice/ are, system by system
-cargo x cold                 time the README's first command from nothing
+cargo x cold [PART..]        time what a newcomer waits for: build (from nothing), start, tests
 cargo x up                   start a Redis and a Postgres for the lab, print their addresses
 cargo x down                 stop them again
 
@@ -80,7 +80,7 @@ fn run(asked: &Asked) -> Result<()> {
         "tables" => commands::tables(),
         "practice" => practice::practice(),
         "documents" => documents::documents(asked.how.release, &commands::features(asked.how)?),
-        "cold" => cold::cold(),
+        "cold" => cold::cold(&asked.rest, asked.how),
         "up" => up::up(asked.how),
         "down" => up::down(),
         _ => {
@@ -111,10 +111,13 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
             {
                 asked.command = argument;
             }
+            part if asked.command == "cold" && cold::PARTS.contains(&part) => {
+                asked.rest.push(argument);
+            }
             unknown => bail!("`{unknown}` is not known here\n\n{USAGE}"),
         }
     }
-    if !asked.rest.is_empty() && asked.command != "test" {
+    if !asked.rest.is_empty() && !["test", "cold"].contains(&asked.command.as_str()) {
         bail!("only `cargo x test` takes arguments after `--`\n\n{USAGE}");
     }
     Ok(asked)
@@ -141,5 +144,7 @@ mod tests {
         let error = parsed("tets").expect_err("not a command").to_string();
         assert!(error.contains("`tets`") && error.contains("cargo x test"), "{error}");
         assert!(parsed("lint -- --fix").is_err());
+        assert_eq!(parsed("cold start tests").expect("parts").rest, ["start", "tests"]);
+        assert!(parsed("cold stat").is_err() && parsed("lint start").is_err());
     }
 }

@@ -10,7 +10,9 @@ use crate::tidy::members;
 /// Grades every crate in `practice/` and prints a line for each.
 pub(crate) fn practice() -> Result<()> {
     let crates = members()?.into_iter().map(|member| member.directory);
-    for directory in crates.filter(|directory| directory.starts_with("practice/")) {
+    // One is not to be filled in: it shows the graders on answers of ours.
+    let starters = crates.filter(|it| it.starts_with("practice/") && it != "practice/answered");
+    for directory in starters {
         let system = directory.trim_start_matches("practice/");
         println!("{system:<20} {}", how_far(system)?);
     }
@@ -22,7 +24,7 @@ fn how_far(system: &str) -> Result<String> {
     let package = format!("practice-{system}");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let graded = Command::new(cargo)
-        .args(["run", "--quiet", "--release", "--package", &package])
+        .args(["run", "--quiet", "--release", "--package", &package, "--", "--promises-only"])
         .output()
         .context("cannot run cargo")?;
     let page = String::from_utf8_lossy(&graded.stdout);

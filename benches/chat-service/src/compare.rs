@@ -71,7 +71,7 @@ fn subjects(server: &Arc<infra::Postgres>) -> Vec<Subject> {
 }
 
 /// A server on this store with people connected; `kept` is kept until the run is over.
-async fn ready<S: Store, K: Send + 'static>(store: S, kept: K) -> anyhow::Result<Ready> {
+pub(super) async fn ready<S: Store, K: Send + 'static>(store: S, kept: K) -> anyhow::Result<Ready> {
     let pairs = Arc::new(Pairs::connected(Arc::new(store)).await?);
     let sending = Arc::clone(&pairs);
     let op = move |shot: Shot| {

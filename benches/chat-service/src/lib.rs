@@ -1,8 +1,10 @@
 //! Questions about the chat service, and its answers compared.
 
+mod beside;
 mod compare;
 mod questions;
 
+pub use beside::beside_ours;
 use measure::System;
 
 /// The registry entry of the chat service.

@@ -1,5 +1,6 @@
 //! Questions about the inventory, and its answers compared.
 
+mod beside;
 mod compare;
 mod crowd;
 mod over_http;
@@ -8,6 +9,7 @@ mod cap;
 mod crossover;
 mod questions;
 
+pub use beside::beside_ours;
 use measure::System;
 
 /// The registry entry of the inventory.

@@ -16,11 +16,11 @@ mod subjects;
 use std::sync::{Arc, OnceLock};
 
 use lru_cache::policy::{Clock, S3Fifo};
-use lru_cache::{LruCache, ReadShared, Sharded, SmallestLru};
+use lru_cache::{Cache, LruCache, ReadShared, Sharded, SmallestLru};
 
-use self::subjects::{Own, SharedLoop, SingleLoop, exact, shared};
+use self::subjects::{Made, Own, SharedLoop, SingleLoop, Yours, exact, made_by, shared};
 use measure::harness::{Keys, Saturation};
-use measure::{Bench, Comparison, LoopSubject, Role, Scenario};
+use measure::{Bench, Comparison, LoopSubject, Role, SCENARIO, Scenario, YOURS};
 
 /// The registry entry.
 pub(super) fn comparison() -> Comparison {
@@ -92,6 +92,29 @@ async fn one_thread(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A reader's exact LRU beside two of ours.
+pub(super) async fn beside_ours<C: Cache<u64, u64> + 'static>(
+    bench: Bench,
+    make: fn(u64) -> C,
+) -> anyhow::Result<()> {
+    let run = SingleLoop::new(4_096, Keys::zipf(65_536, 0.9), 1 << 14);
+    let run = SingleLoop { seed: bench.seed(), ..run };
+    let about = format!(
+        "get, insert on a miss; one thread, u64 keys and values, capacity {}, {}",
+        run.capacity,
+        run.keys.describe()
+    );
+    let load = Saturation { slices: 15, ..Saturation::default() };
+    let described = format!("one thread, median of {} slices of {} calls", load.slices, run.calls);
+    let subjects = vec![
+        exact::<SmallestLru<u64, u64>>("SmallestLru", Role::Answer, run.clone()),
+        exact::<LruCache<u64, u64>>("LruCache", Role::Answer, run.clone()),
+        made_by(YOURS, Role::Answer, run, move |capacity| Yours(make(capacity))),
+    ];
+    let scenario = Scenario::new(SCENARIO, about, "SmallestLru");
+    bench.in_process_for(scenario, described, load, subjects).await
+}
+
 // ---- many threads
 
 const SHARED_CAPACITY: u64 = 100_000;
@@ -135,7 +158,7 @@ async fn many_threads(bench: &Bench) -> anyhow::Result<()> {
 /// `cargo bench -p bench-lru-cache --features peers --bench memory`.
 fn memory_of_ours() {
     let entries = 1_000_000;
-    let mut cache: LruCache<u64, u64> = Own::make(entries);
+    let mut cache: LruCache<u64, u64> = Made::make(entries);
     (0..entries).for_each(|key| cache.put(key));
     let filled = cache.bytes() as f64 / entries as f64;
     (entries..11 * entries).for_each(|key| cache.put(key));

@@ -3,6 +3,9 @@
 mod compare;
 mod questions;
 
+use std::process::ExitCode;
+
+use lru_cache::Cache;
 use measure::System;
 
 /// The registry entry of the LRU cache.
@@ -12,4 +15,9 @@ pub fn system() -> System {
         questions: questions::questions(),
         comparison: Some(compare::comparison()),
     }
+}
+
+/// A reader's exact LRU, by `make` from a capacity, as one more row beside two of ours.
+pub fn beside_ours<C: Cache<u64, u64> + 'static>(make: fn(u64) -> C) -> ExitCode {
+    measure::beside("lru-cache", |bench| compare::beside_ours(bench, make))
 }

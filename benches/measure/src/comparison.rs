@@ -128,16 +128,26 @@ pub struct Bench {
 /// When a server is missing, a result cannot be written, no scenario matched `only`, or an
 /// invariant broke in any run (after everything has run).
 pub async fn compare(comparison: &Comparison, options: Options) -> anyhow::Result<Vec<Table>> {
+    println!("{}: {}", comparison.system, comparison.about);
+    gather(comparison.system, options, comparison.run).await
+}
+
+/// Runs scenarios and returns their tables, or what broke in any of them.
+pub(crate) async fn gather<Fut>(
+    system: &'static str,
+    options: Options,
+    run: impl FnOnce(Bench) -> Fut,
+) -> anyhow::Result<Vec<Table>>
+where
+    Fut: Future<Output = anyhow::Result<()>>,
+{
     let made = std::sync::Arc::<Mutex<Vec<Table>>>::default();
     let environment = Environment::capture();
-    println!("{}: {}", comparison.system, comparison.about);
     println!("{}\n", environment.describe());
     if !environment.optimised {
         println!("This binary is not optimised: add --release before believing anything below.\n");
     }
-    let system = comparison.system;
-    let bench = Bench { system, options, environment, made: std::sync::Arc::clone(&made) };
-    (comparison.run)(bench).await?;
+    run(Bench { system, options, environment, made: std::sync::Arc::clone(&made) }).await?;
     let tables = std::mem::take(&mut *made.lock().unwrap_or_else(|e| e.into_inner()));
     anyhow::ensure!(!tables.is_empty(), "nothing was compared: no scenario has that name");
     let broken: Vec<String> = tables.iter().flat_map(Table::broken).collect();

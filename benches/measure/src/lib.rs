@@ -17,6 +17,8 @@ mod subject;
 pub use subject::{LoopSubject, Ready, Role, Subject};
 mod comparison;
 pub use comparison::{Bench, Comparison, Length, Options, Scenario, compare};
+mod beside;
+pub use beside::{SCENARIO, YOURS, beside};
 mod results;
 pub use results::{Row, Table, Versus, results_directory, workspace};
 pub mod report;

@@ -34,25 +34,25 @@ async fn compare(mut bench: Bench) -> anyhow::Result<()> {
     scale::with_replicas(&bench).await
 }
 
-const KEYS: u64 = 100_000;
+pub(super) const KEYS: u64 = 100_000;
 /// About half of what two threads ask for on this many keys is allowed, so that both branches run.
 const RATE: u32 = 100;
 
-fn policy(algorithm: AlgorithmName) -> Policy {
+pub(super) fn policy(algorithm: AlgorithmName) -> Policy {
     Policy::single("bench", algorithm, RATE, 1_000, None).expect("legal numbers")
 }
 
 /// The caller's name as a request brings it: freshly written into a buffer. Names kept in an array
 /// would be two cache misses per call that are the generator's and not the limiter's.
-struct Name(String);
+pub(super) struct Name(String);
 
 impl Name {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self("user:".to_owned())
     }
 
     /// `user:000042`.
-    fn of(&mut self, mut caller: u64) -> &String {
+    pub(super) fn of(&mut self, mut caller: u64) -> &String {
         let mut digits = [b'0'; 6];
         for digit in digits.iter_mut().rev() {
             *digit += (caller % 10) as u8;
@@ -67,8 +67,8 @@ impl Name {
 // ---- in process
 
 /// A limiter under test, with what it admitted.
-struct Counted<L> {
-    limiter: L,
+pub(super) struct Counted<L> {
+    pub(super) limiter: L,
     admitted: [Lane; 2],
     started: Instant,
 }
@@ -79,18 +79,18 @@ struct Counted<L> {
 struct Lane(AtomicU64);
 
 impl<L> Counted<L> {
-    fn new(limiter: L) -> Self {
+    pub(super) fn new(limiter: L) -> Self {
         Self { limiter, admitted: Default::default(), started: Instant::now() }
     }
 
     /// Only this thread writes its lane, so no read-modify-write is needed.
-    fn count(&self, thread: usize, allowed: bool) {
+    pub(super) fn count(&self, thread: usize, allowed: bool) {
         let lane = &self.admitted[thread].0;
         lane.store(lane.load(Ordering::Relaxed) + u64::from(allowed), Ordering::Relaxed);
     }
 
     /// Over all keys no more than burst + rate x t; a window may hold twice its limit.
-    fn check(&self, measured: &Saturated, windowed: bool) -> Result<(), String> {
+    pub(super) fn check(&self, measured: &Saturated, windowed: bool) -> Result<(), String> {
         let admitted: u64 = self.admitted.iter().map(|lane| lane.0.load(Ordering::Relaxed)).sum();
         let seconds = self.started.elapsed().as_secs_f64();
         let windows = if windowed { seconds + 2.0 } else { seconds + 1.0 };

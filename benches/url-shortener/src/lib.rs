@@ -1,8 +1,10 @@
 //! Questions about the url-shortener, and its code generators compared.
 
+mod beside;
 mod compare;
 mod questions;
 
+pub use beside::beside_ours;
 use measure::System;
 
 /// The registry entry of the url-shortener.

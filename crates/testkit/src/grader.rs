@@ -23,17 +23,32 @@ const SHORTER_FOR: Duration = Duration::from_secs(2);
 /// `todo!()` panics with this: a part the reader has not come to yet.
 const TODO: &str = "not yet implemented";
 
-/// [`grade`] as the whole of a program.
+/// The argument with which a grader judges and does not compare: for who wants to know how far
+/// all answers are.
+pub const PROMISES_ONLY: &str = "--promises-only";
+
+/// [`grade`] as the whole of a program. Where every promise is kept, `compare` has the last word:
+/// it runs the answer beside ours.
 pub fn main<F, Fut>(
     system: &str,
     promises: impl FnOnce() -> Vec<Promise<F>>,
     make: impl Fn() -> Fut + Send + Sync + 'static,
+    compare: impl FnOnce() -> ExitCode,
 ) -> ExitCode
 where
     F: Send + Sync + 'static,
     Fut: Future<Output = F> + Send + 'static,
 {
-    exit(grade(&mut io::stdout(), system, promises, make))
+    conclude(grade(&mut io::stdout(), system, promises, make), compare)
+}
+
+/// The end of a program that has graded: compares where all was kept.
+pub fn conclude(all_kept: io::Result<bool>, compare: impl FnOnce() -> ExitCode) -> ExitCode {
+    let promises_only = std::env::args().any(|argument| argument == PROMISES_ONLY);
+    match all_kept {
+        Ok(true) if !promises_only => compare(),
+        judged => exit(judged),
+    }
 }
 
 /// Success when every promise was kept and could be told.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use testkit::seed::Seed;
+use testkit::shrink;
 
 use super::*;
 use crate::limits::{DEDUP_WINDOW_MS, seconds};
@@ -29,6 +30,33 @@ pub(super) fn promises<F: Fixture>() -> Vec<Promise<F>> {
 const STEPS: usize = 1_500;
 const MAX_RECEIVES: u32 = 4;
 const VISIBILITY_MS: u64 = seconds(30);
+
+/// One thing that happens. Which receipt is meant is a number that is taken modulo those there are:
+/// a history must make sense with any of its steps left out.
+#[derive(Clone, Copy)]
+enum Step {
+    Send { group: u8, dedup_id: u8, delay_ms: u64 },
+    Receive { max: usize },
+    Delete { receipt: usize },
+    Move { receipt: usize, ms: u64 },
+    Pass { ms: u64 },
+}
+
+impl Step {
+    fn random(rng: &mut fastrand::Rng) -> Self {
+        match rng.u8(0..100) {
+            0..30 => Self::Send {
+                group: rng.u8(0..4),
+                dedup_id: rng.u8(0..60),
+                delay_ms: if rng.bool() { 0 } else { rng.u64(0..3) * 1_000 },
+            },
+            30..60 => Self::Receive { max: rng.usize(1..=10) },
+            60..75 => Self::Delete { receipt: rng.usize(..) },
+            75..85 => Self::Move { receipt: rng.usize(..), ms: [0, 1_000, 60_000][rng.usize(..3)] },
+            _ => Self::Pass { ms: [1, 999, 5_000, 30_000, DEDUP_WINDOW_MS][rng.usize(..5)] },
+        }
+    }
+}
 
 struct Known {
     seq: u64,
@@ -151,10 +179,17 @@ async fn a_fifo_queue_agrees_with_the_model<F: Fixture>(it: Arc<F>) -> Verdict {
 }
 
 async fn agrees<F: Fixture>(it: Arc<F>, settings: Settings) -> Verdict {
-    let seed = Seed::from_env_or_fresh();
-    let mut rng = seed.rng();
+    let mut rng = Seed::from_env_or_fresh().rng();
+    let steps = (0..STEPS).map(|_| Step::random(&mut rng)).collect();
+    let it = &*it;
+    shrink::played(steps, |steps, time| play(it, settings.clone(), steps, time)).await
+}
+
+/// Plays a history on queues that no earlier one has used.
+async fn play<F: Fixture>(it: &F, settings: Settings, steps: Vec<Step>, time: usize) -> Verdict {
     let is_fifo = settings.fifo.is_some();
-    let (work, dead) = with_dead_letters(&*it, settings, MAX_RECEIVES).await?;
+    let called = format!("model-{time}");
+    let (work, dead) = called_with_dead_letters(it, &called, settings, MAX_RECEIVES).await?;
     let mut model = Model {
         is_fifo,
         live: BTreeMap::new(),
@@ -164,46 +199,48 @@ async fn agrees<F: Fixture>(it: Arc<F>, settings: Settings) -> Verdict {
         history: vec![],
     };
     let mut receipts: Vec<(MessageId, Receipt)> = Vec::new();
-    for _ in 0..STEPS {
+    for step in steps {
         let now_ms = it.clock().now_ms();
-        match rng.u8(0..100) {
-            0..30 => send_random(&*it, &work, &mut model, &mut rng).await?,
-            30..60 => {
-                let max = rng.usize(1..=10);
-                let leases = receive(&*it, &work, max).await?;
+        let some = |number: usize, receipts: &[(MessageId, Receipt)]| {
+            (!receipts.is_empty()).then(|| receipts[number % receipts.len()])
+        };
+        match step {
+            Step::Send { group, dedup_id, delay_ms } => {
+                send_one(it, &work, &mut model, (group, dedup_id, delay_ms)).await?;
+            }
+            Step::Receive { max } => {
+                let leases = receive(it, &work, max).await?;
                 model.history.push(format!("{now_ms}: receive {max} -> {:?}", bodies(&leases)));
                 model.received(&leases, max, now_ms)?;
                 receipts.extend(leases.iter().map(|lease| (lease.id, lease.receipt)));
             }
-            60..75 if !receipts.is_empty() => {
-                let (id, receipt) = receipts[rng.usize(..receipts.len())];
-                delete_random(&*it, &work, &mut model, id, receipt).await?;
+            Step::Delete { receipt } => {
+                let Some((id, receipt)) = some(receipt, &receipts) else { continue };
+                delete_one(it, &work, &mut model, id, receipt).await?;
             }
-            75..85 if !receipts.is_empty() => {
-                let (id, receipt) = receipts[rng.usize(..receipts.len())];
-                let ms = [0, 1_000, 60_000][rng.usize(..3)];
-                move_random(&*it, &work, &mut model, (id, receipt), ms).await?;
+            Step::Move { receipt, ms } => {
+                let Some(held) = some(receipt, &receipts) else { continue };
+                move_one(it, &work, &mut model, held, ms).await?;
             }
-            _ => {
-                let ms = [1, 999, 5_000, 30_000, DEDUP_WINDOW_MS][rng.usize(..5)];
+            Step::Pass { ms } => {
                 it.clock().advance_ms(ms);
                 model.history.push(format!("{now_ms}: {ms} ms pass"));
             }
         }
     }
-    finish(&*it, &work, &dead, &mut model).await
+    finish(it, &work, &dead, &mut model).await
 }
 
-async fn send_random<F: Fixture>(
+async fn send_one<F: Fixture>(
     it: &F,
     work: &QueueId,
     model: &mut Model,
-    rng: &mut fastrand::Rng,
+    (group, dedup_id, delay_ms): (u8, u8, u64),
 ) -> Verdict {
     let now_ms = it.clock().now_ms();
-    let group = if model.is_fifo { format!("g{}", rng.u8(0..4)) } else { String::new() };
-    let dedup_id = format!("d{}", rng.u8(0..60));
-    let delay_ms = if model.is_fifo || rng.bool() { 0 } else { rng.u64(0..3) * 1_000 };
+    let group = if model.is_fifo { format!("g{group}") } else { String::new() };
+    let dedup_id = format!("d{dedup_id}");
+    let delay_ms = if model.is_fifo { 0 } else { delay_ms };
     let mut content = Content::text(format!("#{}", model.sent));
     if model.is_fifo {
         (content.group, content.dedup_id) = (Some(group.as_str().into()), Some(dedup_id.clone()));
@@ -234,7 +271,7 @@ async fn send_random<F: Fixture>(
     Ok(())
 }
 
-async fn delete_random<F: Fixture>(
+async fn delete_one<F: Fixture>(
     it: &F,
     work: &QueueId,
     model: &mut Model,
@@ -265,7 +302,7 @@ async fn delete_random<F: Fixture>(
     Ok(())
 }
 
-async fn move_random<F: Fixture>(
+async fn move_one<F: Fixture>(
     it: &F,
     work: &QueueId,
     model: &mut Model,

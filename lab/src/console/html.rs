@@ -15,6 +15,7 @@ pub(crate) fn frame(title: &str, here: &str, main: &str, scripts: &[&str]) -> St
         .replace("{{home}}", current("/"))
         .replace("{{questions}}", current("/questions"))
         .replace("{{comparisons}}", current("/comparisons"))
+        .replace("{{faults}}", current("/faults"))
         .replace("{{scripts}}", &scripts)
         .replace("{{main}}", main)
 }

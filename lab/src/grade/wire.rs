@@ -5,34 +5,35 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, Request};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http_body_util::Full;
 use serde_json::{Value, json};
 use testkit::conformance::{Broken, Verdict};
 use testkit::ensure;
+
+use crate::exchange::{self, Exchange};
 
 /// A request that takes longer breaks the promise it was sent for.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// Nothing the services answer is larger.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// No promise sends more at once.
+const CONNECTIONS_KEPT_MAX: usize = 256;
 
 /// A service written in any language, at a URL.
 #[derive(Clone)]
 pub(super) struct Wire {
     base: String,
     headers: Vec<(String, String)>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    exchange: Exchange,
     run: String,
 }
 
 impl Wire {
     /// The service at `base`; `headers` go with every request (an API key, say).
     pub(super) fn new(base: &str, headers: Vec<(String, String)>) -> Self {
-        let client = Client::builder(TokioExecutor::new()).build_http();
+        let exchange = Exchange::new(REQUEST_TIME_MAX, ANSWER_BYTES_MAX, CONNECTIONS_KEPT_MAX);
         let run = format!("{:08x}", fastrand::u32(..));
-        Self { base: base.trim_end_matches('/').to_owned(), headers, client, run }
+        Self { base: base.trim_end_matches('/').to_owned(), headers, exchange, run }
     }
 
     /// The URL without a slash at its end.
@@ -70,14 +71,10 @@ impl Wire {
             request = request.header(name, value);
         }
         let request = request.body(Full::from(bytes)).map_err(|error| no_answer(&asked, &error))?;
-        let sent = tokio::time::timeout(REQUEST_TIME_MAX, self.client.request(request)).await;
-        let response = sent
-            .map_err(|late| no_answer(&asked, &late))?
-            .map_err(|error| no_answer(&asked, &error))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| no_answer(&asked, &error))?.to_bytes();
-        Ok(Answer { asked, status: head.status.as_u16(), headers: head.headers, body })
+        let sent = self.exchange.send(request).await;
+        let exchange::Answer { status, headers, body } =
+            sent.map_err(|failed| no_answer(&asked, &failed))?;
+        Ok(Answer { asked, status: status.as_u16(), headers, body })
     }
 
     /// [`send`](Self::send) as POST with JSON.

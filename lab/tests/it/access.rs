@@ -11,9 +11,10 @@ use crate::running::Lab;
 /// Where `cargo x setup` puts it, below the workspace.
 const INSTALLED: &str = "../target/axe/node_modules/axe-core/axe.min.js";
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "/",
     "/questions",
+    "/faults",
     "/comparisons",
     "/rate-limiter/",
     "/lru-cache/",

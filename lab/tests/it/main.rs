@@ -7,6 +7,7 @@ mod traffic;
 mod browser;
 mod chat;
 mod pages;
+mod faults;
 mod race;
 mod sale;
 mod shortener;

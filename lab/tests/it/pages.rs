@@ -241,7 +241,7 @@ async fn every_page_fits_a_phone_in_both_themes_and_names_its_controls() {
     let Some(program) = browser::found() else { return };
     let lab = Lab::start().await;
     let mut tab = Tab::open(&program).await;
-    let mut pages = vec!["/".to_owned(), "/questions".to_owned()];
+    let mut pages = vec!["/".to_owned(), "/questions".to_owned(), "/faults".to_owned()];
     pages.extend(benches::systems().iter().map(|system| format!("/{}/", system.name)));
     for page in pages {
         for scheme in ["light", "dark"] {

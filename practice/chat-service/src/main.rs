@@ -6,8 +6,9 @@ use std::sync::Arc;
 use chat_service::conformance::{Fixture, promises};
 use practice_chat_service::MyStore;
 
-fn main() -> ExitCode {
-    testkit::grader::main("chat-service", promises, || async { Mine::default() })
+pub(crate) fn main() -> ExitCode {
+    let compare = || bench_chat_service::beside_ours(MyStore::default);
+    testkit::grader::main("chat-service", promises, || async { Mine::default() }, compare)
 }
 
 #[derive(Default)]

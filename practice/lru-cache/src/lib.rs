@@ -15,12 +15,12 @@ use lru_cache::cache::{Cache, Departure};
 /// its place in the middle without a search?
 pub struct MyLru<K, V> {
     slots: HashMap<K, V>,
-    capacity: u64,
+    capacity: usize,
 }
 
 impl<K: Hash + Eq + Clone, V> MyLru<K, V> {
     /// A cache for exactly `capacity` entries.
-    pub fn new(capacity: u64) -> Self {
+    pub fn new(capacity: usize) -> Self {
         Self { slots: HashMap::new(), capacity }
     }
 }
@@ -78,7 +78,7 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> for MyLru<K, V> {
     }
 
     fn capacity(&self) -> u64 {
-        self.capacity
+        self.capacity as u64
     }
 
     fn check(&self) -> Result<(), String> {

@@ -4,13 +4,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use practice_rate_limiter::{ALGORITHM, Buckets, MyLimiter};
-use rate_limiter::clock::ManualClock;
+use rate_limiter::clock::{ManualClock, Monotonic};
 use rate_limiter::conformance::{EPOCH, Fixture, promises};
 use rate_limiter::{AlgorithmName, Policy};
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let mine = || async { Mine(Arc::new(ManualClock::at(EPOCH))) };
-    testkit::grader::main("rate-limiter", promises, mine)
+    let fresh = |policy| MyLimiter::new(policy, Arc::default(), Arc::new(Monotonic::default()));
+    let compare = || bench_rate_limiter::beside_ours(ALGORITHM, fresh);
+    testkit::grader::main("rate-limiter", promises, mine, compare)
 }
 
 struct Mine(Arc<ManualClock>);

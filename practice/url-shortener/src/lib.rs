@@ -19,12 +19,12 @@ use url_shortener::{Code, Error, Links};
 
 /// Makes codes. Eight processes with a generator each run over one store.
 pub struct MyCodes {
-    store: Arc<MyStore>,
+    store: Arc<MyLinks>,
 }
 
 impl MyCodes {
     /// A process that starts, or starts again.
-    pub fn new(store: Arc<MyStore>) -> Self {
+    pub fn new(store: Arc<MyLinks>) -> Self {
         Self { store }
     }
 }
@@ -44,12 +44,12 @@ impl Codes for MyCodes {
 ///
 /// Ask yourself what two servers that create the same alias at the same moment see.
 #[derive(Default)]
-pub struct MyStore {
+pub struct MyLinks {
     /// Yours to change.
     pub links: Mutex<HashMap<Code, Link>>,
 }
 
-impl Links for MyStore {
+impl Links for MyLinks {
     async fn create(&self, batch: Vec<Creation>) -> Result<Vec<Result<Created, Error>>, Error> {
         todo!("each row by itself; a repeated request gets the reply of the first")
     }
@@ -102,7 +102,7 @@ impl Links for MyStore {
     }
 }
 
-impl Sequences for MyStore {
+impl Sequences for MyLinks {
     async fn lease(&self, sequence: &'static str, count: u64) -> Result<Range<u64>, Error> {
         todo!("the next numbers, which nobody else ever gets")
     }
@@ -112,7 +112,7 @@ impl Sequences for MyStore {
     }
 }
 
-impl ClickLog for MyStore {
+impl ClickLog for MyLinks {
     async fn add_clicks(&self, batch: Arc<ClickBatch>) -> Result<(), Error> {
         todo!("add the batch, once, however often it is sent")
     }
@@ -122,7 +122,7 @@ impl ClickLog for MyStore {
     }
 }
 
-impl Keys for MyStore {
+impl Keys for MyLinks {
     async fn add_key(&self, key: KeyRecord) -> Result<(), Error> {
         todo!("an API key; only its hash comes here")
     }

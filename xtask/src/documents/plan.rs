@@ -142,10 +142,11 @@ impl Known {
     }
 
     fn xtask(&self, cargo: &Cargo<'_>) -> Result<Step> {
-        for name in &cargo.names {
-            let there = match name.starts_with("--") {
-                true => self.usage.contains(&format!("  {name} ")),
-                false => self.usage.contains(&format!("cargo x {name} ")),
+        for (at, name) in cargo.names.iter().enumerate() {
+            let there = match (name.starts_with("--"), at) {
+                (true, _) => self.usage.contains(&format!("  {name} ")),
+                (false, 0) => self.usage.contains(&format!("cargo x {name} ")),
+                (false, _) => crate::cold::PARTS.contains(name),
             };
             ensure!(there, "`cargo x` knows no {name}");
         }

@@ -144,7 +144,7 @@ fn wait_until(holds: impl Fn() -> bool, limit: Duration) -> Result<()> {
 }
 
 /// Whether a service says it is ready, or a server of another protocol that it knows no HTTP.
-fn answers(address: &str) -> bool {
+pub(crate) fn answers(address: &str) -> bool {
     let asked = || -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;

@@ -19,10 +19,35 @@ pub(super) fn value_of(key: u64) -> u64 {
 
 /// A cache that one thread owns.
 pub(super) trait Own {
-    fn make(capacity: u64) -> Self;
     fn read(&mut self, key: u64) -> Option<u64>;
     fn put(&mut self, key: u64);
     fn entries(&self) -> usize;
+}
+
+/// One that is made like all others of its kind.
+pub(super) trait Made: Own {
+    fn make(capacity: u64) -> Self;
+}
+
+/// A reader's cache, known by the contract alone.
+pub(super) struct Yours<C>(pub(super) C);
+
+impl<C: Cache<u64, u64>> Own for Yours<C> {
+    #[inline]
+    fn read(&mut self, key: u64) -> Option<u64> {
+        self.0.get(&key).copied()
+    }
+
+    #[inline]
+    fn put(&mut self, key: u64) {
+        self.0.insert_with(key, value_of(key), |departure| {
+            std::hint::black_box(departure);
+        });
+    }
+
+    fn entries(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// A cache that threads share.
@@ -38,11 +63,13 @@ pub(super) trait Share: Send + Sync {
 /// A cache that one thread owns: how it is made, and how it is written to.
 macro_rules! own {
     ([$($generic:tt)*] $cache:ty, $insert:ident, |$capacity:ident| $make:expr) => {
-        impl<$($generic)*> $crate::compare::subjects::Own for $cache {
+        impl<$($generic)*> $crate::compare::subjects::Made for $cache {
             fn make($capacity: u64) -> Self {
                 $make
             }
+        }
 
+        impl<$($generic)*> $crate::compare::subjects::Own for $cache {
             #[inline]
             fn read(&mut self, key: u64) -> Option<u64> {
                 self.get(&key).copied()
@@ -167,8 +194,7 @@ impl SingleLoop {
         Self { capacity, keys, calls, seed: 0, expected: Expected::default() }
     }
 
-    fn run<C: Own>(&self, load: Saturation) -> (Saturated, Result<f64, String>) {
-        let mut cache = C::make(self.capacity);
+    fn run<C: Own>(&self, mut cache: C, load: Saturation) -> (Saturated, Result<f64, String>) {
         let mut rng = Rng::with_seed(self.seed);
         let mut fresh = vec![0; self.calls as usize];
         (0..self.capacity).for_each(|key| cache.put(spread(key)));
@@ -216,8 +242,18 @@ impl SingleLoop {
 }
 
 /// An exact LRU as a subject.
-pub(super) fn exact<C: Own + 'static>(name: &str, role: Role, run: SingleLoop) -> LoopSubject {
-    LoopSubject::cache(name, role, move |load| run.run::<C>(load))
+pub(super) fn exact<C: Made + 'static>(name: &str, role: Role, run: SingleLoop) -> LoopSubject {
+    made_by(name, role, run, C::make)
+}
+
+/// The same with a way to make it.
+pub(super) fn made_by<C: Own + 'static>(
+    name: &str,
+    role: Role,
+    run: SingleLoop,
+    make: impl Fn(u64) -> C + Send + Sync + 'static,
+) -> LoopSubject {
+    LoopSubject::cache(name, role, move |load| run.run(make(run.capacity), load))
 }
 
 // ---- many threads

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::settings::Settings;
-use crate::traffic::{Answer, Loopback, Traffic};
+use crate::exchange::Answer;
+use crate::traffic::{Loopback, Traffic};
 
 const PATH: &str = "/rate-limiter/v1/check";
 /// How often a response is kept to be shown: a person cannot read faster.

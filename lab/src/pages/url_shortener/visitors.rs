@@ -14,7 +14,8 @@ use serde_json::json;
 use service::Problem;
 use tokio::time::Instant;
 
-use crate::traffic::{Answer, Loopback, RATE_MAX, Traffic};
+use crate::exchange::Answer;
+use crate::traffic::{Loopback, RATE_MAX, Traffic};
 
 /// More people than this need more than ten minutes to come.
 const PEOPLE_MAX: u32 = 100_000;
