@@ -24,7 +24,7 @@ pub const TAGS_MAX: usize = 16;
 /// The longest tag, in bytes.
 pub const TAG_BYTES_MAX: usize = 64;
 /// Links in one call of [`Links::create`]: a larger batch would hold the writer for too long.
-pub const BATCH_LINKS_MAX: usize = 1_000;
+pub const BATCH_LINKS_MAX: usize = 2_000;
 /// Links on one page of [`Links::list`].
 pub const PAGE_LINKS_MAX: u32 = 200;
 /// How long a create is remembered by its `Idempotency-Key`.

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use clap::Parser;
-use hyper::Request;
-use hyper::body::Incoming;
 use rate_limiter::{AlgorithmName, Policy};
 use service::{Clock, Readiness, ServerSettings, StoreSettings, StoreUrl};
 use url_shortener::codes::Scheme;
-use url_shortener::http::{self, Api, ApiOptions, BULK_BYTES_MAX};
+use url_shortener::http::{self, Api, ApiOptions, BULK_BYTES_MAX, Redirects};
 use url_shortener::keys;
 use url_shortener::shortener::{Options, Shortener};
 use url_shortener::store::{Store, memory::Memory, postgres::Postgres, sqlite::Sqlite};
@@ -163,8 +161,7 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
     limits.body_bytes = limits.body_bytes.max(BULK_BYTES_MAX);
     let router = service::harden(http::router(&api, Readiness::new(&shutdown)), limits);
     let connections = settings.server.connection_limits();
-    let first = move |request: &Request<Incoming>, peer| api.first(request, peer);
-    service::serve_first(listener, first, router, shutdown, connections).await;
+    service::serve_first(listener, Redirects(api), router, shutdown, connections).await;
     Ok(())
 }
 

@@ -64,7 +64,7 @@ fn all_answered(seen: &Summary) -> Result<(), String> {
 async fn lag(length: Duration) {
     println!("send lag (planned start to first poll of the request), no-op requests");
     for per_s in [1_000.0, 10_000.0, 50_000.0] {
-        for pacing in [Pacing::Sleep, Pacing::Timer] {
+        for pacing in [Pacing::Sleep, Pacing::Timer, Pacing::Spin] {
             let load = Load::new(Plan::constant(per_s, length)).paced(pacing);
             let run = load.run(|_| async { Ok("ok") }).await;
             let at = |q: f64| duration_ns(run.lag.value_at_quantile(q));

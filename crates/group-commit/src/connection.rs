@@ -15,10 +15,6 @@ const STATEMENTS_KEPT: usize = 128;
 /// disk space for ever.
 const WAL_BYTES_KEPT: i64 = 64 << 20;
 
-/// Pages in the WAL before they are copied into the database. The default of 1000 pays for the
-/// copy and its two fsyncs more often than a steady load needs.
-const CHECKPOINT_PAGES: i64 = 4_000;
-
 pub(crate) fn writer(
     location: &Location,
     schema: &str,
@@ -32,7 +28,7 @@ pub(crate) fn writer(
     .map_err(step("open the database"))?;
     set_up(&connection, options).map_err(step("set it up"))?;
     if let Location::File(_) = location {
-        durable(&connection).map_err(step("switch to the write-ahead log"))?;
+        durable(&connection, options).map_err(step("switch to the write-ahead log"))?;
         let mode: String = connection
             .pragma_query_value(None, "journal_mode", |row| row.get(0))
             .map_err(step("read its journal mode"))?;
@@ -67,13 +63,15 @@ fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "memory")
 }
 
-fn durable(connection: &Connection) -> rusqlite::Result<()> {
+fn durable(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     // An fsync of the WAL with every commit. NORMAL would lose the last commits with the power.
     connection.pragma_update(None, "synchronous", "full")?;
     // On macOS a plain fsync does not reach the platter; elsewhere this changes nothing.
     connection.pragma_update(None, "fullfsync", true)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "wal_autocheckpoint", options.checkpoint_pages)?;
+    // Negative for KiB, positive would be pages.
+    connection.pragma_update(None, "cache_size", -i64::from(options.cache_kib))?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)
 }
 

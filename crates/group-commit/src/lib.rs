@@ -54,6 +54,8 @@ mod readers;
 mod connection;
 
 pub use error::Error;
-pub use options::{BATCH_LIMIT, Location, Options, QUEUE_LIMIT, READERS};
+pub use options::{
+    BATCH_LIMIT, CACHE_KIB, CHECKPOINT_PAGES, Location, Options, QUEUE_LIMIT, READERS,
+};
 pub use rusqlite;
 pub use writer::Writer;

@@ -14,6 +14,14 @@ pub const BATCH_LIMIT: usize = 1_024;
 /// Threads with a read connection each. More reads than that wait for one to be free.
 pub const READERS: usize = 2;
 
+/// Memory for pages of the database on the writer's connection. Pages that do not fit are read
+/// again for every call, and written before the commit when they were changed.
+pub const CACHE_KIB: u32 = 2 * 1024;
+
+/// Pages in the WAL before they are copied into the database. SQLite's default of 1000 pays for
+/// the copy and its two fsyncs more often than a steady load needs.
+pub const CHECKPOINT_PAGES: u32 = 4_000;
+
 /// Where the database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
@@ -45,6 +53,10 @@ pub struct Options {
     pub batch_limit: usize,
     /// See [`READERS`].
     pub readers: usize,
+    /// See [`CACHE_KIB`].
+    pub cache_kib: u32,
+    /// See [`CHECKPOINT_PAGES`].
+    pub checkpoint_pages: u32,
     /// How long to wait for another process that holds the database.
     pub busy_timeout: Duration,
     /// The `database` label of the metrics `group_commit_batch_calls` and
@@ -58,6 +70,8 @@ impl Default for Options {
             queue_limit: QUEUE_LIMIT,
             batch_limit: BATCH_LIMIT,
             readers: READERS,
+            cache_kib: CACHE_KIB,
+            checkpoint_pages: CHECKPOINT_PAGES,
             busy_timeout: Duration::from_secs(5),
             name: "main",
         }

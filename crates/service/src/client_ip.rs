@@ -6,9 +6,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-const X_FORWARDED_FOR: &str = "x-forwarded-for";
+/// The field in which proxies tell for whom they ask.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The address blocks of our own proxies; by default there are none and the header is ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,10 +28,18 @@ impl TrustedProxies {
     /// An entry that is no address ends the walk: what stands left of it was not written by a
     /// proxy we know.
     pub fn client_ip(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        self.client_ip_in(peer, headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes))
+    }
+
+    /// The same, given the values of all [`X_FORWARDED_FOR`] fields.
+    pub fn client_ip_in<'a>(
+        &self,
+        peer: IpAddr,
+        forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
+    ) -> IpAddr {
         let mut client = peer;
-        let lines = headers.get_all(X_FORWARDED_FOR).iter();
-        let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or("not text")).collect();
-        let mut hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
+        let lines = forwarded.rev().map(|line| std::str::from_utf8(line).unwrap_or("not text"));
+        let mut hops = lines.flat_map(|line| line.rsplit(','));
         while self.trusts(client) {
             let Some(Ok(hop)) = hops.next().map(|hop| hop.trim().parse()) else { break };
             client = hop;

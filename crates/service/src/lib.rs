@@ -35,6 +35,7 @@ pub mod operations;
 
 // ---- one process
 pub mod shutdown;
+pub mod first;
 pub mod serve;
 
 // ---- headers that take thought
@@ -50,6 +51,7 @@ pub use self::clock::Clock;
 pub use self::error::Error;
 pub use self::etag::{ETag, Preconditions};
 pub use self::extract::{Json, Path, Query};
+pub use self::first::{First, Head};
 pub use self::harden::harden;
 pub use self::idempotency::IdempotencyKey;
 pub use self::limits::Limits;

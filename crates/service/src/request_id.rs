@@ -42,6 +42,15 @@ impl RequestId {
         }
     }
 
+    /// The same, for a field that is not in a map.
+    pub(crate) fn of_field(sent: Option<&[u8]>) -> Self {
+        let sane = sent.filter(|sent| is_sane(sent));
+        match sane.and_then(|sent| HeaderValue::from_bytes(sent).ok()) {
+            Some(sent) => Self(Source::Client(sent)),
+            None => Self::fresh(),
+        }
+    }
+
     /// A new id: a prefix drawn once per process, and a counter.
     ///
     /// Trade-off: unique and cheap (one atomic add), but guessable: never use it as a secret.

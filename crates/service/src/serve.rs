@@ -5,7 +5,7 @@
 //! ever. Here every connection is told to finish, and bounded in time, size and number.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Cursor};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,17 +16,19 @@ use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use futures::future::Either;
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::Error;
+use crate::first::{First, Hot, Nobody};
 use crate::shutdown::{Drained, Shutdown};
 
 /// Most connections open at once. The next waits in the kernel's backlog until one closes: a
@@ -129,28 +131,32 @@ pub async fn serve_with(
     shutdown: Shutdown,
     limits: ConnectionLimits,
 ) -> Drained {
-    serve_first(listener, |_, _| None, router, shutdown, limits).await
+    serve_all(listener, None::<Hot<Nobody>>, router, shutdown, limits).await
 }
 
-/// [`serve_with`], asking `first` before the router: what it answers costs no routing, no boxed
-/// future and no layer. For the one hot route of a service whose work is smaller than that.
-///
-/// Trap: nothing that [`harden`](fn@crate::harden) does happens for such a request. `first` must
-/// not wait, must answer only what it surely can, and counts and names the request itself
-/// ([`RouteMetrics`](crate::metrics::RouteMetrics), [`RequestId`](crate::RequestId)).
-pub async fn serve_first<F>(
+/// [`serve_with`], asking `first` before the router: what it answers costs no request, no routing,
+/// no boxed future and no layer. For the one hot route of a service whose work is smaller than
+/// that; see [`crate::first`].
+pub async fn serve_first(
     listener: TcpListener,
-    first: F,
+    first: impl First,
     router: Router,
     shutdown: Shutdown,
     limits: ConnectionLimits,
-) -> Drained
-where
-    F: Fn(&Request<Incoming>, SocketAddr) -> Option<Response<Body>> + Send + Sync + 'static,
-{
-    let first = Arc::new(first);
+) -> Drained {
+    serve_all(listener, Some(Hot::new(first)), router, shutdown, limits).await
+}
+
+async fn serve_all<F: First>(
+    listener: TcpListener,
+    hot: Option<Hot<F>>,
+    router: Router,
+    shutdown: Shutdown,
+    limits: ConnectionLimits,
+) -> Drained {
+    let hot = hot.map(Arc::new);
     let places = Arc::new(Semaphore::new(limits.connections));
-    let builder = http(&limits);
+    let http = http(&limits);
     let shared = Arc::new(shutdown.clone());
     let closed = shutdown.closed();
     tokio::pin!(closed);
@@ -160,12 +166,16 @@ where
             () = &mut closed => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        let connection = Connection(Some((peer, Arc::clone(&shared))));
-        let asked = (Arc::clone(&first), peer);
-        let handling =
-            handle(stream, connection, asked, router.clone(), builder.clone(), limits.head_time);
+        let front = Front {
+            hot: hot.clone(),
+            router: router.clone(),
+            peer,
+            connection: Connection(Some((peer, Arc::clone(&shared)))),
+            http: http.clone(),
+            head_time: limits.head_time,
+        };
         tokio::spawn(shutdown.track(async move {
-            handling.await;
+            front.handle(stream).await;
             drop(place);
         }));
     }
@@ -216,54 +226,74 @@ fn http(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
     builder
 }
 
-/// One connection, from accept to close.
-async fn handle<F>(
-    stream: TcpStream,
-    connection: Connection,
-    (first, peer): (Arc<F>, SocketAddr),
+/// What a connection is served with.
+struct Front<F> {
+    hot: Option<Arc<Hot<F>>>,
     router: Router,
-    builder: Builder<TokioExecutor>,
+    peer: SocketAddr,
+    connection: Connection,
+    http: Builder<TokioExecutor>,
     head_time: Duration,
-) where
-    F: Fn(&Request<Incoming>, SocketAddr) -> Option<Response<Body>> + Send + Sync + 'static,
-{
-    // Without this Nagle's algorithm holds small responses back for the client's delayed ACK.
-    let _best_effort = stream.set_nodelay(true);
-    let closing = connection.closing();
-    let has_asked = Arc::new(AtomicBool::new(false));
-    let asking = Arc::clone(&has_asked);
-    let service = service_fn(move |request: Request<Incoming>| {
-        asking.store(true, Ordering::Relaxed);
-        if let Some(response) = first(&request, peer) {
-            return Either::Left(std::future::ready(Ok(response)));
-        }
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(connection.clone());
-        Either::Right(router.clone().call(request))
-    });
-    let http = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::pin!(http);
-    let first_request = tokio::time::sleep(head_time);
-    tokio::pin!(first_request);
-    let (mut told, mut overdue) = (false, false);
-    loop {
-        tokio::select! {
-            ended = http.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(error = &*error, "connection ended");
-                }
-                return;
+}
+
+impl<F: First> Front<F> {
+    /// One connection, from accept to close.
+    async fn handle(self, mut stream: TcpStream) {
+        // Without this Nagle's algorithm holds small responses back for the client's delayed ACK.
+        let _best_effort = stream.set_nodelay(true);
+        let Some(hot) = self.hot.clone() else { return self.by_hyper(stream).await };
+        let closing = self.connection.closing();
+        let peer = self.peer.ip();
+        let Some(read) = hot.serve(&mut stream, peer, &closing, self.head_time).await else {
+            return;
+        };
+        // hyper reads again what was read already, then the rest.
+        let (rest, write) = stream.into_split();
+        self.by_hyper(tokio::io::join(Cursor::new(read).chain(rest), write)).await;
+    }
+
+    async fn by_hyper<IO>(self, io: IO)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { hot, router, peer, connection, http, head_time } = self;
+        let closing = connection.closing();
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let asking = Arc::clone(&has_asked);
+        let service = service_fn(move |request: Request<Incoming>| {
+            asking.store(true, Ordering::Relaxed);
+            if let Some(response) = hot.as_ref().and_then(|hot| hot.respond(&request, peer.ip())) {
+                return Either::Left(std::future::ready(Ok(response)));
             }
-            () = closing.cancelled(), if !told => {
-                told = true;
-                http.as_mut().graceful_shutdown();
-            }
-            // hyper's own timer starts only once it knows the protocol: a client that sends
-            // nothing, or half an HTTP/2 preface, would stay for ever.
-            () = &mut first_request, if !overdue => {
-                overdue = true;
-                if !has_asked.load(Ordering::Relaxed) {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(connection.clone());
+            Either::Right(router.clone().call(request))
+        });
+        let http = http.serve_connection_with_upgrades(TokioIo::new(io), service);
+        tokio::pin!(http);
+        let first_request = tokio::time::sleep(head_time);
+        tokio::pin!(first_request);
+        let (mut told, mut overdue) = (false, false);
+        loop {
+            tokio::select! {
+                biased; // what was read is looked at before the goodbye
+                ended = http.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(error = &*error, "connection ended");
+                    }
                     return;
+                }
+                () = closing.cancelled(), if !told => {
+                    told = true;
+                    http.as_mut().graceful_shutdown();
+                }
+                // hyper's own timer starts only once it knows the protocol: a client that sends
+                // nothing, or half an HTTP/2 preface, would stay for ever.
+                () = &mut first_request, if !overdue => {
+                    overdue = true;
+                    if !has_asked.load(Ordering::Relaxed) {
+                        return;
+                    }
                 }
             }
         }

@@ -20,8 +20,8 @@ use utoipa::ToSchema;
 use super::body::NewLinkBody;
 use super::problem::{ApiProblems, BodyProblems};
 use super::{Api, Service};
-use crate::link::{Error, Owner};
-use crate::shortener::Wish;
+use crate::link::{BATCH_LINKS_MAX, Error, Owner};
+use crate::shortener::{Wish, give_way};
 use crate::store::Store;
 
 /// The largest bulk body: about a million links. It is streamed, so this bounds the time one
@@ -30,7 +30,7 @@ pub const BULK_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// The longest line; one that goes on is an error, and the last answer.
 const LINE_BYTES_MAX: usize = 32 * 1024;
 /// Rows in one transaction.
-const ROWS_PER_BATCH: usize = 500;
+const ROWS_PER_BATCH: usize = BATCH_LINKS_MAX;
 /// Batches on their way at once: while one is on its way to the disk, the next is parsed.
 const BATCHES_IN_FLIGHT: usize = 3;
 
@@ -100,6 +100,7 @@ fn batches<S: Store>(lines: Lines, api: Arc<Api<S>>) -> BoxStream<'static, Vec<R
             let mut rows = Vec::with_capacity(ROWS_PER_BATCH);
             let now_ms = api.shortener.now_ms();
             while rows.len() < ROWS_PER_BATCH {
+                give_way(rows.len()).await;
                 let Some((row, line)) = lines.next().await else { break };
                 let body = line.and_then(|line| parse(&line));
                 rows.push((row, body.and_then(|body| body.check(api.shortener.policy(), now_ms))));
@@ -157,7 +158,8 @@ async fn commit<S: Store>(api: Arc<Api<S>>, owner: Owner, rows: Vec<Row>) -> Byt
     }
     answers.sort_unstable_by_key(|answer| answer.row);
     let mut lines = Vec::with_capacity(answers.len() * 96);
-    for answer in answers {
+    for (row, answer) in answers.into_iter().enumerate() {
+        give_way(row).await;
         serde_json::to_writer(&mut lines, &answer).expect("an answer is JSON");
         lines.push(b'\n');
     }

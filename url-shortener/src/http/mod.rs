@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use rate_limiter::layer::RateLimitLayer;
 use rate_limiter::store::memory::{Memory, MemoryLimiter};
 use rate_limiter::{Decision, Key, Limiter as _, Policy, Store as _};
-use service::metrics::RouteMetrics;
 use service::{Connection, Problem, Readiness, TrustedProxies};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -31,6 +30,7 @@ mod redirect;
 
 pub use body::LinkBody;
 pub use bulk::BULK_BYTES_MAX;
+pub use redirect::Redirects;
 
 /// The largest body of any request but a bulk one.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -58,7 +58,6 @@ pub struct Api<S> {
     shortener: Arc<Shortener<S>>,
     options: ApiOptions,
     scanners: MemoryLimiter,
-    redirects: RouteMetrics,
 }
 
 type Service<S> = State<Arc<Api<S>>>;
@@ -67,7 +66,7 @@ impl<S: Store> Api<S> {
     /// A front with counts of its own.
     pub fn new(shortener: Arc<Shortener<S>>, options: ApiOptions) -> Arc<Self> {
         let scanners = Memory::default().limiter(options.unknown_codes.clone());
-        Arc::new(Self { shortener, options, scanners, redirects: RouteMetrics::default() })
+        Arc::new(Self { shortener, options, scanners })
     }
 
     fn short_url(&self, code: &str) -> String {

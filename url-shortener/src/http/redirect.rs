@@ -1,15 +1,14 @@
 //! `GET /{code}`: why the rest exists.
 
-use std::net::SocketAddr;
-use std::time::Instant;
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, LOCATION, REFERER, USER_AGENT};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use service::request_id::X_REQUEST_ID;
-use service::{Connection, Path, Problem, RequestId};
+use service::client_ip::X_FORWARDED_FOR;
+use service::{Connection, First, Head, Path, Problem};
 
 use super::body::CodePath;
 use super::problem::RedirectProblems;
@@ -18,8 +17,6 @@ use crate::link::{Error, Redirect};
 use crate::lookup::{Found, Lookup as _};
 use crate::shortener::Visit;
 use crate::store::Store;
-
-const ROUTE: &str = "/{code}";
 
 /// A browser asks again each time: the click counts, and an edited link takes effect.
 const TEMPORARY: HeaderValue = HeaderValue::from_static("private, max-age=0");
@@ -65,39 +62,33 @@ pub(super) async fn follow<S: Store>(
     }
 }
 
-impl<S: Store> Api<S> {
-    /// The redirect beside the router: for [`service::serve_first`]. `None` for everything but a
-    /// plain link that can be answered from memory.
-    ///
-    /// Routing, extractors and the layers around them cost more than the redirect itself. What
-    /// they do that a client or an operator can see is done here too: the request id, the metrics,
-    /// the same fields.
-    pub fn first<B>(&self, request: &Request<B>, peer: SocketAddr) -> Option<Response> {
-        let started = Instant::now();
-        let counts = match *request.method() {
+/// The redirect beside the router: every plain link that can be answered from memory. Routing,
+/// extractors and the layers around them cost more than the redirect itself.
+pub struct Redirects<S>(pub Arc<Api<S>>);
+
+impl<S: Store> First for Redirects<S> {
+    const ROUTE: &'static str = "/{code}";
+    type Fields = Pair;
+
+    fn answer(&self, head: &impl Head, peer: IpAddr) -> Option<Fields> {
+        let counts = match *head.method() {
             Method::GET => true,
             Method::HEAD => false,
             _ => return None,
         };
-        let code = request.uri().path().strip_prefix('/')?;
-        let headers = request.headers();
+        let code = head.path().strip_prefix('/')?;
+        let Self(api) = self;
         let visit = counts.then(|| Visit {
-            address: Some(self.options.proxies.client_ip(peer.ip(), headers)),
-            agent: text(headers, USER_AGENT).unwrap_or_default(),
-            referer: text(headers, REFERER),
+            address: Some(api.options.proxies.client_ip_in(peer, head.fields(&X_FORWARDED_FOR))),
+            agent: head.text(&USER_AGENT).unwrap_or_default(),
+            referer: head.text(&REFERER),
         });
-        let (status, fields) = self.shortener.follow_now(code, visit, fields)?.ok()?;
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = status;
-        response.headers_mut().reserve(fields.len() + 1);
-        response.headers_mut().extend(fields);
-        response.headers_mut().insert(X_REQUEST_ID, RequestId::of(headers).header());
-        self.redirects.record(ROUTE, request.method(), status, started.elapsed());
-        Some(response)
+        api.shortener.follow_now(code, visit, fields)?.ok()
     }
 }
 
-type Fields = (StatusCode, [(HeaderName, HeaderValue); 2]);
+type Pair = [(HeaderName, HeaderValue); 2];
+type Fields = (StatusCode, Pair);
 
 fn fields(redirect: Redirect, target: &str) -> Result<Fields, Problem> {
     let status = StatusCode::from_u16(redirect.status()).map_err(Problem::internal)?;
@@ -113,7 +104,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 
 impl<S: Store> Api<S> {
     /// The shortener behind the front.
-    pub fn shortener(&self) -> &std::sync::Arc<crate::shortener::Shortener<S>> {
+    pub fn shortener(&self) -> &Arc<crate::shortener::Shortener<S>> {
         &self.shortener
     }
 }

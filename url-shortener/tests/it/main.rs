@@ -5,6 +5,7 @@ mod support;
 mod api;
 mod document;
 mod redirects;
+mod fronts;
 mod bulk;
 mod races;
 mod hang_up;

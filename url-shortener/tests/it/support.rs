@@ -6,14 +6,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use http_body_util::BodyExt;
-use hyper::Request;
-use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client as Hyper, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use rate_limiter::{AlgorithmName, Policy};
 use serde_json::Value;
 use service::{Clock, Readiness, Shutdown, TrustedProxies};
-use url_shortener::http::{self, Api, ApiOptions, BULK_BYTES_MAX};
+use url_shortener::http::{self, Api, ApiOptions, BULK_BYTES_MAX, Redirects};
 use url_shortener::keys;
 use url_shortener::shortener::Options;
 use url_shortener::store::memory::Memory;
@@ -93,10 +91,7 @@ pub(crate) async fn app_on<S: Store>(store: Arc<S>, choices: Choices) -> App<S> 
     tokio::spawn(async move {
         // Both ways of a redirect are tested: beside the router and through it.
         match choices.beside_the_router {
-            true => {
-                let first = move |request: &Request<Incoming>, peer| api.first(request, peer);
-                service::serve_first(listener, first, router, stop, limits).await
-            }
+            true => service::serve_first(listener, Redirects(api), router, stop, limits).await,
             false => service::serve_with(listener, router, stop, limits).await,
         }
     });
@@ -144,6 +139,11 @@ impl Response {
 impl Client {
     pub(crate) fn to(address: SocketAddr, key: Option<String>) -> Self {
         Self { hyper: Hyper::builder(TokioExecutor::new()).build_http(), address, key }
+    }
+
+    /// Where the service listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where the service describes itself, and the key that opens it.

@@ -5,10 +5,11 @@
 //! spawning the request would be most of what is measured.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -44,6 +45,10 @@ pub enum Pacing {
     /// Tokio's timer, a millisecond coarse. The only one that works in virtual time
     /// (`tokio::time::pause`), where it is exact enough and costs nothing.
     Timer,
+    /// A thread of its own that never sleeps and runs the requests, too: for tens of thousands of
+    /// requests a second from a core that has nothing else to do. With the sender and the requests
+    /// in one thread, nobody waits for the kernel to switch between them. Requests must not block.
+    Spin,
 }
 
 /// One request of the plan.
@@ -172,7 +177,10 @@ impl Load {
             started,
             max_in_flight: self.max_in_flight,
             seed: self.plan.seed,
-            runtime: tokio::runtime::Handle::current(),
+            runtime: match self.pacing {
+                Pacing::Spin => spinning().clone(),
+                Pacing::Sleep | Pacing::Timer => Handle::current(),
+            },
             open: Vec::new(),
         };
         // Dropping this future (a question that is cancelled) must stop the sender as well.
@@ -221,7 +229,7 @@ struct Sender<Op> {
     started: Instant,
     max_in_flight: usize,
     seed: u64,
-    runtime: tokio::runtime::Handle,
+    runtime: Handle,
     open: Vec<AbortHandle>,
 }
 
@@ -240,17 +248,24 @@ where
         stop: Arc<AtomicBool>,
     ) -> tokio::sync::oneshot::Receiver<Vec<AbortHandle>> {
         let (finished, pacer) = tokio::sync::oneshot::channel();
-        if pacing == Pacing::Timer {
-            tokio::spawn(async move {
-                let _ = finished.send(self.send_by_timer(schedule, &stop).await);
-            });
-        } else {
-            std::thread::Builder::new()
-                .name("load sender".to_owned())
-                .spawn(move || {
+        match pacing {
+            Pacing::Timer => {
+                tokio::spawn(async move {
+                    let _ = finished.send(self.send_by_timer(schedule, &stop).await);
+                });
+            }
+            Pacing::Spin => {
+                spinning().spawn(async move {
+                    let _ = finished.send(self.send_by_spinning(schedule, &stop).await);
+                });
+            }
+            Pacing::Sleep => {
+                let name = std::thread::Builder::new().name("load sender".to_owned());
+                let spawned = name.spawn(move || {
                     let _ = finished.send(self.send_by_thread(schedule, &stop));
-                })
-                .expect("the system can start one more thread");
+                });
+                spawned.expect("the system can start one more thread");
+            }
         }
         pacer
     }
@@ -286,6 +301,19 @@ where
         self.open
     }
 
+    async fn send_by_spinning(mut self, schedule: Schedule, stop: &AtomicBool) -> Vec<AbortHandle> {
+        for (n, planned) in (0..).zip(schedule) {
+            while planned > self.started.elapsed() {
+                if stop.load(Ordering::Acquire) {
+                    return self.open;
+                }
+                tokio::task::yield_now().await; // to the requests, and to what arrived for them
+            }
+            self.send(n, planned);
+        }
+        self.open
+    }
+
     fn send(&mut self, n: u64, planned: Duration) {
         self.recorder.planned.fetch_add(1, Ordering::Relaxed);
         if self.recorder.in_flight() >= self.max_in_flight {
@@ -307,6 +335,21 @@ where
             self.open.retain(|task| !task.is_finished());
         }
     }
+}
+
+/// The runtime of [`Pacing::Spin`]. One for all runs: connections are driven by the runtime they
+/// were made in, and later runs use them again.
+fn spinning() -> &'static Handle {
+    static SPINNING: OnceLock<Handle> = OnceLock::new();
+    SPINNING.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("the system can give one more epoll");
+        let handle = runtime.handle().clone();
+        let name = std::thread::Builder::new().name("load spinner".to_owned());
+        let spawned = name.spawn(move || runtime.block_on(std::future::pending::<()>()));
+        spawned.expect("the system can start one more thread");
+        handle
+    })
 }
 
 /// Linux lets the timers of ordinary threads fire 50 µs late, to save power. The sender asks for

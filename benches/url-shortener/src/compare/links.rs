@@ -11,6 +11,7 @@ use url_shortener::store::sqlite::Sqlite;
 use url_shortener::{Code, Links as _, TargetUrl};
 
 use super::servers::Server;
+use super::wire::Connection;
 use measure::harness::{Keys, Outcome, Shot};
 use measure::{Ready, Subject};
 
@@ -192,27 +193,31 @@ pub(super) fn hello_world(server: &Arc<Server>) -> Subject {
     })
 }
 
+/// Rows of an import that are written at once.
+const ROWS_PER_PIECE: u64 = 100;
+
 /// Sends rows for new links in one request, and makes sure that each was created.
 pub(super) async fn import(server: &Server, first: u64, rows: u64) -> anyhow::Result<()> {
-    use std::fmt::Write;
-    let mut body = String::new();
-    for number in first..first + rows {
-        let _ = writeln!(body, "{{\"url\":\"{}\"}}", target(number));
-    }
-    let request = |buffer: &mut Vec<u8>| {
-        let head = format!(
-            "POST /v1/links/bulk HTTP/1.1\r\nhost: s\r\ncontent-type: application/x-ndjson\r\n\
-             content-length: {}\r\n\r\n",
-            body.len()
-        );
-        buffer.extend(head.bytes());
-        buffer.extend(body.bytes());
+    let row = |number| format!("{{\"url\":\"{}\"}}\n", target(number));
+    let body_bytes = row(first).len() as u64 * rows;
+    let head = format!(
+        "POST /v1/links/bulk HTTP/1.1\r\nhost: s\r\ncontent-type: application/x-ndjson\r\n\
+         content-length: {body_bytes}\r\n\r\n"
+    );
+    let (mut head, mut next) = (Some(head), first);
+    let piece = |buffer: &mut Vec<u8>| {
+        buffer.extend(head.take().unwrap_or_default().bytes());
+        let end = (next + ROWS_PER_PIECE).min(first + rows);
+        (next..end).for_each(|number| buffer.extend_from_slice(row(number).as_bytes()));
+        next = end;
+        !buffer.is_empty()
     };
-    let created = server.wire.exchange(request, |reply| {
-        let answer = String::from_utf8_lossy(reply.body);
-        answer.matches("\"status\":201").count() as u64
-    });
-    let created = created.await?;
+    let mut created = 0;
+    let count = |line: &[u8]| {
+        let start = &line[..line.len().min(40)];
+        created += u64::from(start.windows(12).any(|text| text == b"\"status\":201"));
+    };
+    Connection::converse(server.wire.address, piece, count).await?;
     ensure!(created == rows, "{created} of {rows} rows were created");
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! look at is the server's processor time for a request: rates also tell how fast the generator is.
 
 mod codes;
+mod half_load;
 mod links;
 mod servers;
 mod wire;
@@ -33,7 +34,7 @@ const IMPORT_ROWS: u64 = 100_000;
 
 async fn compare(mut bench: Bench) -> anyhow::Result<()> {
     codes::compare(&bench).await?;
-    if bench.wants_any(&["redirects", "clicks", "creates", "import", "start"]) {
+    if bench.wants_any(&["redirects", "half-load", "clicks", "creates", "import", "start"]) {
         over_http(&mut bench).await?;
     }
     Ok(())
@@ -72,6 +73,9 @@ async fn over_http(bench: &mut Bench) -> anyhow::Result<()> {
     let all = Arc::new(Server::shortener(&databases.copy()?, &[]).await?);
     if bench.wants_any(&["redirects"]) {
         redirects(bench, &databases, &all).await?;
+    }
+    if bench.wants_any(&["half-load"]) {
+        half_load::compare(bench, &databases, &all).await?;
     }
     if bench.wants_any(&["clicks"]) {
         clicks(bench, &databases, &all).await?;

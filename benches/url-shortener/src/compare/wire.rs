@@ -13,11 +13,11 @@ const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Connections to one server, as many as there are requests at once.
 pub(super) struct Wire {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     idle: Mutex<Vec<Connection>>,
 }
 
-struct Connection {
+pub(super) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
@@ -95,6 +95,45 @@ impl Connection {
             self.fill().await?;
         }
         Ok(self.buffer.len())
+    }
+
+    /// Sends a body in pieces, on a connection of its own, while the answer is read line by line.
+    ///
+    /// Trap: who sends everything before reading anything waits for a server that answers as it
+    /// reads, while that waits for room to answer.
+    pub(super) async fn converse(
+        address: SocketAddr,
+        mut next_piece: impl FnMut(&mut Vec<u8>) -> bool,
+        mut line: impl FnMut(&[u8]),
+    ) -> Result<()> {
+        let (mut from, mut to) = Self::to(address).await?.stream.into_split();
+        let send = async {
+            let mut piece = Vec::new();
+            while next_piece(&mut piece) {
+                to.write_all(&piece).await?;
+                piece.clear();
+                tokio::task::yield_now().await; // other requests are sent from this thread, too
+            }
+            Ok(())
+        };
+        let receive = async {
+            let mut rest = Vec::new();
+            loop {
+                if from.read_buf(&mut rest).await? == 0 {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+                let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                for next in rest[..whole].split_inclusive(|byte| *byte == b'\n') {
+                    if next == b"0\r\n" {
+                        return Ok(()); // the chunk of no bytes
+                    }
+                    line(next);
+                }
+                rest.drain(..whole);
+                tokio::task::yield_now().await;
+            }
+        };
+        futures::future::try_join(send, receive).await.map(|_| ())
     }
 
     async fn fill(&mut self) -> Result<()> {

@@ -7,6 +7,7 @@ mod errors;
 mod operations;
 mod stopping;
 mod connections;
+mod first;
 mod starting;
 mod process;
 mod headers;

@@ -1,12 +1,16 @@
 //! A small service on a free port, and a client that speaks bytes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::header::{SERVER, USER_AGENT};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use service::{ConnectionLimits, Drained, Json, Limits, Path, Problem, Query, Readiness, Shutdown};
+use service::{
+    ConnectionLimits, Drained, First, Head, Json, Limits, Path, Problem, Query, Readiness, Shutdown,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -39,7 +43,7 @@ pub(crate) fn routes() -> Router {
         .route("/page", get(async |Query(page): Query<Page>| page.limit.to_string()))
         .route("/rows/{table}/{id}", get(row))
         .route("/panic", get(async || -> &'static str { panic!("secret-of-the-database") }))
-        .route("/lazy-500", get(async || (axum::http::StatusCode::INTERNAL_SERVER_ERROR, "secret")))
+        .route("/lazy-500", get(async || (StatusCode::INTERNAL_SERVER_ERROR, "secret")))
         .route("/never", get(async || std::future::pending::<()>().await))
         .route("/mine", get(async || Err::<(), _>(out_of_stock())))
         .route("/bytes", post(async |body: axum::body::Bytes| body.len().to_string()))
@@ -50,11 +54,24 @@ async fn row(Path((table, id)): Path<(String, u64)>) -> String {
 }
 
 fn out_of_stock() -> Problem {
-    Problem::of(axum::http::StatusCode::CONFLICT, "urn:problem:out-of-stock", "Out of stock")
+    Problem::of(StatusCode::CONFLICT, "urn:problem:out-of-stock", "Out of stock")
         .detail("3 left")
         .field("/quantity", "at most 3")
         .extension("available", 3)
         .retry_after(Duration::from_millis(1500))
+}
+
+/// Answers `/hot` beside the router.
+struct HotRoute;
+
+impl First for HotRoute {
+    const ROUTE: &'static str = "/hot";
+    type Fields = [(HeaderName, HeaderValue); 1];
+
+    fn answer(&self, head: &impl Head, _: IpAddr) -> Option<(StatusCode, Self::Fields)> {
+        let agent = HeaderValue::from_str(head.text(&USER_AGENT).unwrap_or("nobody")).ok()?;
+        (head.path() == "/hot").then_some((StatusCode::FOUND, [(SERVER, agent)]))
+    }
 }
 
 pub(crate) struct Server {
@@ -76,6 +93,15 @@ impl Server {
         let listener = service::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = service::serve_with(listener, router, shutdown.clone(), limits);
+        Self { address, shutdown, serving: tokio::spawn(serving) }
+    }
+
+    /// The routes above, and `/hot` answered before there is a request.
+    pub(crate) async fn start_first(limits: ConnectionLimits) -> Self {
+        let listener = service::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (router, shutdown) = (service::harden(routes(), Limits::default()), Shutdown::new());
+        let serving = service::serve_first(listener, HotRoute, router, shutdown.clone(), limits);
         Self { address, shutdown, serving: tokio::spawn(serving) }
     }
 
