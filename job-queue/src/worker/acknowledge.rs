@@ -84,3 +84,91 @@ impl<S: Source> Acknowledger<S> {
 fn no_answer() -> SourceError {
     SourceError::Unavailable("the delete was not answered".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::worker::{Depth, Incoming, Outgoing};
+
+    /// Deletes take a while; what begins with `lost` cannot be deleted.
+    #[derive(Clone, Default)]
+    struct Slow {
+        batches: Arc<Mutex<Vec<usize>>>,
+    }
+
+    impl Source for Slow {
+        async fn delete_batch(
+            &self,
+            queue: &str,
+            receipts: &[String],
+        ) -> Vec<Result<(), SourceError>> {
+            self.batches.lock().push(receipts.len());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let answer = |receipt: &String| match receipt.strip_prefix("lost") {
+                Some(_) => Err(SourceError::LeaseLost(receipt.clone())),
+                None => {
+                    assert!(receipt.starts_with(queue), "{receipt} is not of {queue}");
+                    Ok(())
+                }
+            };
+            receipts.iter().map(answer).collect()
+        }
+
+        async fn send(&self, _: &str, _: Outgoing) -> Result<String, SourceError> {
+            unreachable!("nothing is sent")
+        }
+
+        async fn receive(
+            &self,
+            _: &str,
+            _: usize,
+            _: u64,
+            _: u64,
+        ) -> Result<Vec<Incoming>, SourceError> {
+            unreachable!("nothing is received")
+        }
+
+        async fn hide(&self, _: &str, _: &str, _: u64) -> Result<(), SourceError> {
+            unreachable!("nothing is hidden")
+        }
+
+        async fn depth(&self, _: &str) -> Result<Depth, SourceError> {
+            unreachable!("nobody asks")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_gather_while_others_are_on_their_way_and_each_hears_of_its_own() {
+        let source = Slow::default();
+        let acknowledger = Acknowledger::new(source.clone());
+        let queues: [Arc<str>; 2] = ["a".into(), "b".into()];
+        let each = (0..40).map(|n| {
+            let (acknowledger, queue) = (&acknowledger, &queues[n % 2]);
+            async move {
+                let lost = n == 17;
+                let receipt = if lost { "lost 17".to_owned() } else { format!("{queue} {n}") };
+                let answer = acknowledger.done(queue, &receipt).await;
+                match answer {
+                    Err(SourceError::LeaseLost(of)) => assert_eq!((lost, of), (true, receipt)),
+                    other => assert!(!lost && other.is_ok(), "{receipt}: {other:?}"),
+                }
+            }
+        });
+        futures::future::join_all(each).await;
+        let batches = source.batches.lock().clone();
+        assert_eq!(batches.iter().sum::<usize>(), 40);
+        // Two leave at once with one each; the other 38 follow ten by ten.
+        assert!(batches.len() <= 7, "{batches:?}");
+        assert!(acknowledger.waiting.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_ends_alone_does_not_wait_for_company() {
+        let acknowledger = Acknowledger::new(Slow::default());
+        let began = tokio::time::Instant::now();
+        acknowledger.done(&"a".into(), "a 1").await.expect("deleted");
+        assert_eq!(began.elapsed(), Duration::from_millis(10));
+    }
+}

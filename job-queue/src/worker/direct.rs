@@ -9,7 +9,7 @@ use crate::queue::{Ask, Error, Queues};
 
 /// Messages of one receive, and of one delete: with more, a transaction would hold its locks for
 /// long enough that other workers notice.
-const BATCH_MAX: usize = 100;
+const BATCH_MAX: usize = 250;
 
 /// The queues of one region of a store.
 #[derive(Clone, Debug)]

@@ -54,6 +54,12 @@ pub struct WorkerSettings {
     pub dead_letters: Option<String>,
     /// Jobs at once.
     pub concurrency: usize,
+    /// Jobs leased beyond that, which wait for their turn with their leases kept alive.
+    ///
+    /// Trade-off: zero is right for jobs that take longer than a fetch: an idle worker elsewhere
+    /// could have begun what waits here. With jobs of microseconds a worker that leases none ahead
+    /// does nothing while it fetches.
+    pub ahead: usize,
     /// How long a lease lasts; the heartbeat renews it at a third of it.
     pub visibility: Duration,
     /// How long to wait for a job when there is none.
@@ -71,6 +77,7 @@ impl WorkerSettings {
             lanes: vec![Lane { queue: queue.to_owned(), weight: 1 }],
             dead_letters: None,
             concurrency: 4,
+            ahead: 0,
             visibility: Duration::from_secs(30),
             wait: Duration::from_secs(20),
             aging: Duration::from_secs(10),
@@ -132,7 +139,7 @@ impl<S: Source> Worker<S> {
     /// A worker without handlers.
     pub fn new(source: S, settings: WorkerSettings) -> Self {
         Self {
-            places: Places::new(settings.concurrency),
+            places: Places::new(settings.concurrency, settings.ahead),
             acknowledger: Arc::new(Acknowledger::new(source.clone())),
             source,
             settings: Arc::new(settings),
@@ -285,7 +292,7 @@ impl<S: Source> Worker<S> {
                 self.release(&queue, &message).await;
                 continue;
             }
-            let mut place = taken.run_one();
+            let mut place = taken.one();
             let (worker, queue, abort) = (self.clone(), Arc::clone(&queue), run.abort.clone());
             run.tasks.spawn(async move {
                 let event = worker.work(&queue, &message, &mut place, abort).await;
@@ -355,14 +362,17 @@ impl<S: Source> Worker<S> {
                 .give_up(queue, message, &format!("no handler for jobs of type {job:?}"))
                 .await;
         };
-        let began = Instant::now();
-        let running = contained(handler(message), policy.time_max);
-        let ended = tokio::select! {
+        let running = async {
+            place.run().await;
+            let began = Instant::now();
+            let ended = contained(handler(message), policy.time_max).await;
+            (ended, began.elapsed().as_micros() as u64)
+        };
+        let (ended, busy_us) = tokio::select! {
             ended = running => ended,
             () = self.heartbeat(queue, message) => return Event::LeaseLost,
             () = abort.cancelled() => return self.release(queue, message).await,
         };
-        let busy_us = began.elapsed().as_micros() as u64;
         self.state.busy_us.fetch_add(busy_us, Ordering::AcqRel);
         self.state.jobs_ended.fetch_add(1, Ordering::AcqRel);
         place.end();

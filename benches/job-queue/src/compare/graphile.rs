@@ -17,7 +17,7 @@ use measure::{Ready, Subject};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::jobs::{AT_ONCE, Ended, adds_up};
+use super::jobs::{AHEAD, AT_ONCE, Ended, adds_up};
 
 const PROGRAM: &str = "target/peers/graphile-worker/node_modules";
 const SCRIPT: &str = include_str!("graphile.js");
@@ -38,7 +38,7 @@ pub(super) fn version() -> Option<String> {
 
 pub(super) fn subjects(postgres: &Arc<Postgres>) -> Vec<Subject> {
     // Jobs leased ahead, and how long ends gather, in milliseconds: what it recommends to try.
-    [("graphile-worker", -1, -1), ("graphile-worker, in batches", 500, 0)]
+    [("graphile-worker", 0, -1), ("graphile-worker, leasing ahead", AHEAD, 0)]
         .map(|(name, ahead, gather_ms)| {
             let postgres = Arc::clone(postgres);
             Subject::peer(name, move || {
@@ -49,7 +49,7 @@ pub(super) fn subjects(postgres: &Arc<Postgres>) -> Vec<Subject> {
         .into()
 }
 
-async fn load(postgres: &Postgres, ahead: i32, gather_ms: i32) -> anyhow::Result<Ready> {
+async fn load(postgres: &Postgres, ahead: usize, gather_ms: i32) -> anyhow::Result<Ready> {
     let database = postgres.database("graphile", "").await?;
     let mut child = start(database.url(), ahead, gather_ms)?;
     let mut input = child.stdin.take().context("a pipe was asked for")?;
@@ -77,7 +77,7 @@ async fn load(postgres: &Postgres, ahead: i32, gather_ms: i32) -> anyhow::Result
 }
 
 /// The script in a process of its own; dropping it ends it.
-fn start(url: &str, ahead: i32, gather_ms: i32) -> anyhow::Result<Child> {
+fn start(url: &str, ahead: usize, gather_ms: i32) -> anyhow::Result<Child> {
     let modules = Path::new(PROGRAM).canonicalize()?;
     let mut command = Command::new("node");
     command.args(["-e", SCRIPT]).arg(modules).arg(url);

@@ -15,11 +15,13 @@ use measure::{Bench, Ready, Scenario};
 use tokio::sync::Semaphore;
 
 use super::graphile;
-use super::stores::{Loading, Servers, subjects};
+use super::stores::{Loading, Servers, on_postgres, subjects};
 use crate::questions::{REGION, id};
 
 /// Jobs that a worker does at once.
 pub(super) const AT_ONCE: usize = 64;
+/// Jobs leased ahead, where any are.
+pub(super) const AHEAD: usize = 500;
 /// A worker that has nothing more to do must not stop the comparison.
 const JOB_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -27,8 +29,10 @@ pub(super) async fn compare(bench: &mut Bench, servers: &Servers) -> anyhow::Res
     let about = "a job of the worker library: leased, run (it does nothing), deleted, on disk; \
                  worker, Postgres and Redis share the processors";
     // Memory would be through with the backlog before the run has begun.
-    let mut all: Vec<_> =
-        subjects(servers, |store| Jobs { backlog: backlog(store) }).into_iter().skip(1).collect();
+    let none_ahead = |store| Jobs { backlog: backlog(store), ahead: 0 };
+    let mut all: Vec<_> = subjects(servers, none_ahead).into_iter().skip(1).collect();
+    let some_ahead = || Jobs { backlog: backlog("postgres, leasing ahead"), ahead: AHEAD };
+    all.push(on_postgres(&servers.postgres, "postgres, leasing ahead", some_ahead));
     if let Some(version) = graphile::version() {
         bench.version("graphile-worker", version);
         all.extend(graphile::subjects(&servers.postgres));
@@ -44,13 +48,14 @@ pub(super) async fn compare(bench: &mut Bench, servers: &Servers) -> anyhow::Res
 fn backlog(store: &str) -> usize {
     match store {
         "sqlite" => 400_000,
-        "postgres" => 120_000,
-        _ => 60_000,
+        "redis" => 60_000,
+        _ => 120_000,
     }
 }
 
 struct Jobs {
     backlog: usize,
+    ahead: usize,
 }
 
 /// Does nothing, and says so.
@@ -99,7 +104,8 @@ impl Loading for Jobs {
         queues.create(&id("work"), Settings::standard()).await?;
         let source = Direct::new(queues.clone(), REGION, Clock::system());
         fill(&queues, &source, self.backlog).await?;
-        let settings = WorkerSettings { concurrency: AT_ONCE, ..WorkerSettings::of("work") };
+        let settings = WorkerSettings { ahead: self.ahead, ..WorkerSettings::of("work") };
+        let settings = WorkerSettings { concurrency: AT_ONCE, ..settings };
         let (ended, done) = (Ended::none(), Arc::new(AtomicU64::new(0)));
         let (tell, count) = (ended.clone(), Arc::clone(&done));
         let worker = Worker::new(source, settings).handle(Nothing).observe(move |_, event| {

@@ -57,7 +57,7 @@ pub(super) fn subjects<L: Loading + Send + 'static>(
     servers: &Servers,
     way: fn(&'static str) -> L,
 ) -> Vec<Subject> {
-    let (postgres, redis) = (Arc::clone(&servers.postgres), Arc::clone(&servers.redis));
+    let redis = Arc::clone(&servers.redis);
     vec![
         Subject::answer("memory", move || async move {
             way("memory").load(Memory::new(Clock::system()), ()).await
@@ -67,14 +67,7 @@ pub(super) fn subjects<L: Loading + Send + 'static>(
             let path = directory.path().join("queue.db");
             way("sqlite").load(Sqlite::open(&path, Clock::system()).await?, directory).await
         }),
-        Subject::answer("postgres", move || {
-            let postgres = Arc::clone(&postgres);
-            async move {
-                let database = postgres.database("job_queue", "").await?;
-                let queues = Postgres::connect(database.url(), Clock::system()).await?;
-                way("postgres").load(queues, database).await
-            }
-        }),
+        on_postgres(&servers.postgres, "postgres", move || way("postgres")),
         Subject::answer("redis", move || {
             let redis = Arc::clone(&redis);
             async move {
@@ -85,6 +78,23 @@ pub(super) fn subjects<L: Loading + Send + 'static>(
             }
         }),
     ]
+}
+
+/// A subject in a database of its own.
+pub(super) fn on_postgres<L: Loading + Send + 'static>(
+    postgres: &Arc<infra::Postgres>,
+    name: &str,
+    way: impl Fn() -> L + Send + Sync + 'static,
+) -> Subject {
+    let (postgres, way) = (Arc::clone(postgres), Arc::new(way));
+    Subject::answer(name, move || {
+        let (postgres, way) = (Arc::clone(&postgres), Arc::clone(&way));
+        async move {
+            let database = postgres.database("job_queue", "").await?;
+            let queues = Postgres::connect(database.url(), Clock::system()).await?;
+            way().load(queues, database).await
+        }
+    })
 }
 
 struct Sends;

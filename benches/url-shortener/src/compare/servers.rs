@@ -143,17 +143,9 @@ pub(super) fn nginx_version(nginx: &Path) -> Option<String> {
 /// Builds the programs that are measured, as they are now and as this one was built.
 pub(super) fn build() -> anyhow::Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args([
-        "build",
-        "--quiet",
-        "-p",
-        "lab",
-        "-p",
-        "url-shortener",
-        "-p",
-        "bench-url-shortener",
-    ]);
-    cargo.args(["--bin", "url-shortener", "--bin", "hello-world"]);
+    cargo.args(["build", "--quiet", "--bin", "url-shortener", "--bin", "hello-world"]);
+    // With the lab, whose features are those that this program was built with.
+    cargo.args(["-p", "lab", "-p", "url-shortener", "-p", "bench-url-shortener"]);
     cargo.args((!cfg!(debug_assertions)).then_some("--release"));
     cargo.current_dir(measure::workspace());
     ensure!(cargo.status().context("cargo")?.success(), "the servers could not be built");
