@@ -197,7 +197,9 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
     }
     #[cfg(feature = "envoy")]
     if let Some(listen) = settings.envoy_listen {
-        speak_envoy(listen, &settings.envoy_config, Arc::clone(&registry)).await?;
+        let limits = settings.server.connection_limits();
+        let (files, registry) = (&settings.envoy_config, Arc::clone(&registry));
+        speak_envoy(listen, files, registry, shutdown.clone(), limits).await?;
     }
     let router = http::router(registry, Readiness::new(&shutdown));
     let router = service::harden(router, settings.server.limits());
@@ -212,6 +214,8 @@ async fn speak_envoy<S: Store>(
     listen: SocketAddr,
     files: &[PathBuf],
     registry: Arc<Registry<S>>,
+    shutdown: Shutdown,
+    limits: service::ConnectionLimits,
 ) -> anyhow::Result<()> {
     use rate_limiter::envoy::tree::Tree;
     let mut trees = Vec::new();
@@ -225,7 +229,7 @@ async fn speak_envoy<S: Store>(
         .with_context(|| format!("--envoy-listen {listen}"))?;
     tracing::info!("speaking Envoy's RateLimitService on {}", listener.local_addr()?);
     let router = rate_limiter::envoy::router(envoy);
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(service::serve_with(listener, router, shutdown, limits));
     Ok(())
 }
 

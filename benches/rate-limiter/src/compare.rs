@@ -15,6 +15,7 @@ use measure::harness::{ClosedLoop, Keys, Outcome, Saturated, Saturation, Shot};
 use measure::{Bench, Comparison, LoopSubject, Ready, Role, Scenario, Subject};
 
 mod scale;
+mod fronts;
 
 /// The registry entry.
 pub(super) fn comparison() -> Comparison {
@@ -26,6 +27,7 @@ pub(super) fn comparison() -> Comparison {
 async fn compare(mut bench: Bench) -> anyhow::Result<()> {
     in_process(&mut bench).await?;
     scale::without_asking(&bench).await?;
+    fronts::compare(&bench).await?;
     let redis = Arc::new(infra::redis().await?);
     bench.version("redis", redis.version());
     one_at_a_time(&bench, &redis).await?;
@@ -48,7 +50,9 @@ pub(super) struct Name(String);
 
 impl Name {
     pub(super) fn new() -> Self {
-        Self("user:".to_owned())
+        let mut name = String::with_capacity("user:000000".len());
+        name.push_str("user:");
+        Self(name)
     }
 
     /// `user:000042`.
@@ -260,8 +264,9 @@ fn checks<L: Limiter>(
             let op = move |shot: Shot| {
                 let limiter = Arc::clone(&limiter);
                 async move {
-                    let name = format!("user:{:06}", keys.pick(&mut shot.rng()));
-                    let key = Key::new(&name).map_err(|_| "bad key")?;
+                    let mut name = Name::new();
+                    let key =
+                        Key::new(name.of(keys.pick(&mut shot.rng()))).map_err(|_| "bad key")?;
                     let decision = limiter.check(key, 1).await.map_err(|_| "unavailable")?;
                     word(decision.allowed())
                 }

@@ -14,14 +14,14 @@ use rate_limiter::store::memory::{Memory, MemoryLimiter};
 use rate_limiter::store::redis::{RedisSettings, RedisStore};
 use rate_limiter::{AlgorithmName, Key, Limiter, Policy, Store};
 
-use super::{CROWD, KEYS, PATIENT, REDIS_ROUNDS, word};
+use super::{CROWD, KEYS, Name, PATIENT, REDIS_ROUNDS, word};
 use measure::harness::{ClosedLoop, Keys, Saturated, Saturation, Shot};
 use measure::{Bench, LoopSubject, Ready, Role, Scenario, Subject};
 
 /// So much that it is never used up: what is measured is the path of a check that is allowed.
 const PLENTY: u32 = 1_000_000_000;
 
-fn plenty(algorithm: AlgorithmName) -> Policy {
+pub(super) fn plenty(algorithm: AlgorithmName) -> Policy {
     Policy::single("bench", algorithm, PLENTY, 1_000, None).expect("legal numbers")
 }
 
@@ -139,8 +139,9 @@ fn through(
             let op = move |shot: Shot| {
                 let limiter = Arc::clone(&limiter);
                 async move {
-                    let name = format!("user:{:06}", keys.pick(&mut shot.rng()));
-                    let key = Key::new(&name).map_err(|_| "bad key")?;
+                    let mut name = Name::new();
+                    let key =
+                        Key::new(name.of(keys.pick(&mut shot.rng()))).map_err(|_| "bad key")?;
                     let decision = limiter.check(key, 1).await.map_err(|_| "unavailable")?;
                     word(decision.allowed())
                 }
