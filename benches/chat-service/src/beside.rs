@@ -32,7 +32,8 @@ async fn compare<S: Store>(bench: Bench, make: fn() -> S) -> anyhow::Result<()> 
     ];
     let about = "a message of 200 bytes from one person's socket to another's, acknowledged; \
                  sqlite with an fsync before \"sent\"; clients and server in one process";
-    let scenario = Scenario { rounds: Some(3), ..Scenario::new(SCENARIO, about, "memory") };
+    let (rounds, warm_up) = (Some(3), Duration::from_millis(150));
+    let scenario = Scenario { rounds, warm_up, ..Scenario::new(SCENARIO, about, "memory") };
     let duration = Duration::from_millis(500);
     let load = ClosedLoop { workers: IN_FLIGHT, duration, seed: bench.seed() };
     bench.closed(scenario, load, subjects).await

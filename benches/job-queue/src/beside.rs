@@ -38,7 +38,8 @@ async fn compare<Q: Queues>(
     ];
     let about = "a message of 100 bytes sent, received and deleted, called directly; sqlite with \
                  an fsync for each of the three";
-    let scenario = Scenario { rounds: Some(3), ..Scenario::new(SCENARIO, about, "memory") };
+    let (rounds, warm_up) = (Some(3), Duration::from_millis(150));
+    let scenario = Scenario { rounds, warm_up, ..Scenario::new(SCENARIO, about, "memory") };
     let duration = Duration::from_millis(400);
     let load = ClosedLoop { workers: CALLERS, duration, seed: bench.seed() };
     bench.closed(scenario, load, subjects).await

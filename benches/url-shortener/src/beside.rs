@@ -43,7 +43,8 @@ async fn compare<S: Store, C: Codes>(
     ];
     let about = "a code drawn, a link made with it, and looked up; called directly; sqlite with \
                  an fsync";
-    let scenario = Scenario { rounds: Some(3), ..Scenario::new(SCENARIO, about, "memory") };
+    let (rounds, warm_up) = (Some(3), Duration::from_millis(150));
+    let scenario = Scenario { rounds, warm_up, ..Scenario::new(SCENARIO, about, "memory") };
     let duration = Duration::from_millis(400);
     let load = ClosedLoop { workers: CALLERS, duration, seed: bench.seed() };
     bench.closed(scenario, load, subjects).await
