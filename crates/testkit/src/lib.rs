@@ -4,7 +4,7 @@
 //!
 //! - [`conformance`]: a contract as a list of promises; one list judges our answers, a reader's
 //!   answer, and the wrong implementations that prove the list can say no.
-//! - [`mistakes`]: the wrong implementations, each with the promise that must catch it.
+//! - [`mistakes!`]: the wrong implementations, each with the promise that must catch it.
 //! - [`wait`]: wait for a condition, never for a duration.
 //! - [`seed`]: randomness that a failure lets you replay.
 //! - [`history`]: what concurrent callers asked and were told, in order; [`linearizable`] and
