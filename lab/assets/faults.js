@@ -81,7 +81,7 @@ listen("/chat-service/lab/events", {
     for (const { name, up } of servers) {
       const path = `/chat-service/lab/servers/${name}`;
       const toggle = (button) => ask(button, "PUT", path, { up: isOn(button) });
-      press(switchOf($("#servers"), `server-${name}`, `kill-9 ${name}`, `kill-9 of server ${name}`, toggle), !up);
+      press(switchOf($("#servers"), `server-${name}`, `kill-9 ${name}`, `kill-9 ${name}, a server`, toggle), !up);
     }
     for (const { name, network } of people) {
       let row = $(`[data-person="${name}"]`, $("#people"));
