@@ -38,6 +38,7 @@ pub mod index;
 pub mod recent;
 
 // Counting without waiting
+mod turns;
 pub mod clicks;
 
 // The stores

@@ -34,21 +34,14 @@ use crate::recent::Recent;
 use crate::redirect::{Decision, decide};
 use crate::store::Store;
 use crate::target_url::{TargetUrl, UrlPolicy};
+use crate::turns::give_way;
 
 /// Codes drawn for one link before giving up. With a code space that is half full, one create in
 /// 65,000 needs more.
 pub const ATTEMPTS_MAX: u32 = 16;
 
-/// Rows of an import that are worked on before others get their turn: some tens of microseconds.
-const ROWS_PER_TURN: usize = 32;
-
-/// Ends a turn of work on many rows: redirects run on the same threads, and must not wait for the
-/// last row.
-pub(crate) async fn give_way(row: usize) {
-    if row % ROWS_PER_TURN == ROWS_PER_TURN - 1 {
-        tokio::task::yield_now().await;
-    }
-}
+/// Rows of an import that are worked on in one turn.
+pub(crate) const ROWS_PER_TURN: usize = 32;
 
 /// How often keys are read again and the store does its chores.
 const CHORES_EVERY: Duration = Duration::from_secs(1);
@@ -281,7 +274,7 @@ impl<S: Store> Shortener<S> {
             }
             let mut batch = Vec::with_capacity(open.len());
             for row in &open {
-                give_way(*row).await;
+                give_way(*row, ROWS_PER_TURN).await;
                 let terms = self.terms(owner, &wishes[*row], attempt).await?;
                 batch.push(Creation { terms, once: None });
             }
@@ -306,7 +299,7 @@ impl<S: Store> Shortener<S> {
         self.complete(async move {
             let created = this.store.create(batch).await?;
             for (row, created) in created.iter().enumerate() {
-                give_way(row).await;
+                give_way(row, ROWS_PER_TURN).await;
                 if let Ok(Created::New(link)) = created {
                     this.lookup.apply(link.entry());
                 }

@@ -1,8 +1,8 @@
 //! Clicks: counted exactly, and never in the way of a redirect.
 //!
 //! A redirect drops a [`Click`](ring::Click) of 24 bytes into a bounded [`ring`] and is done. Ten
-//! times a second the [`pipeline`] empties the rings, folds what it finds by link and day
-//! ([`tally`], with the visitors as a [`hll`] sketch), and commits the batch to a [`ClickLog`].
+//! times a second the [`pipeline`] folds what is in the rings by link and day ([`tally`], with the
+//! visitors as a [`hll`] sketch), and commits the batch to a [`ClickLog`].
 //!
 //! What a crash costs: the clicks since the last commit, at most [`pipeline::FLUSH_EVERY`] of
 //! them. A clean stop loses none. In durable mode a redirect waits for that commit.

@@ -16,6 +16,7 @@ use super::tally::DayTally;
 use super::visit::Words;
 use super::{ClickBatch, ClickLog, Tallies};
 use crate::link::Error;
+use crate::turns::give_way;
 
 /// How long a click waits in a ring, and so what a crash costs.
 pub const FLUSH_EVERY: Duration = Duration::from_millis(100);
@@ -23,15 +24,11 @@ pub const FLUSH_EVERY: Duration = Duration::from_millis(100);
 /// then count without details.
 const PENDING_ROWS_MAX: usize = 200_000;
 
-/// Clicks, or links, that are folded before redirects get their turn on the same thread: some tens
-/// of microseconds.
-const CLICKS_PER_TURN: usize = 256;
-
-async fn give_way(done: usize) {
-    if done % CLICKS_PER_TURN == CLICKS_PER_TURN - 1 {
-        tokio::task::yield_now().await;
-    }
-}
+/// How often the rings are emptied. More often than they are committed, because the clicks of one
+/// turn are sorted in one go, during which redirects on the same thread wait.
+const GATHER_EVERY: Duration = Duration::from_millis(20);
+/// Clicks, or links, that are worked on in one turn.
+pub(crate) const CLICKS_PER_TURN: usize = 128;
 
 /// The way of all clicks of a process.
 pub struct Pipeline<S> {
@@ -109,8 +106,15 @@ impl<S: ClickLog> Pipeline<S> {
     pub async fn run(&self, closing: CancellationToken) {
         let mut every = tokio::time::interval(FLUSH_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut gather = tokio::time::interval(GATHER_EVERY);
+        gather.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !closing.is_cancelled() {
             tokio::select! {
+                _ = gather.tick() => {
+                    let mut pending = self.pending.lock().await;
+                    self.gather(&mut pending);
+                    continue;
+                }
                 _ = every.tick() => {}
                 () = self.wake.notified() => {}
                 () = closing.cancelled() => {}
@@ -140,7 +144,8 @@ impl<S: ClickLog> Pipeline<S> {
     }
 
     async fn flush_pending(&self, pending: &mut Pending) -> Result<(), Error> {
-        self.collect(pending).await;
+        self.gather(pending);
+        self.fold(pending).await;
         while pending.in_doubt.is_some() || !pending.rows.is_empty() {
             let batch = Arc::clone(pending.in_doubt.get_or_insert_with(|| {
                 pending.number += 1;
@@ -148,44 +153,53 @@ impl<S: ClickLog> Pipeline<S> {
                 Arc::new(ClickBatch { writer, number, rows: std::mem::take(&mut pending.rows) })
             }));
             self.store.add_clicks(batch).await?;
-            pending.in_doubt = None;
+            let committed = pending.in_doubt.take().and_then(Arc::into_inner);
+            let rows = committed.map(|batch| batch.rows).unwrap_or_default();
+            for (done, row) in rows.into_iter().enumerate() {
+                drop(row); // thousands of them take a while
+                give_way(done, CLICKS_PER_TURN).await;
+            }
         }
         Ok(())
     }
 
-    /// Folds what is in the rings by link and day.
-    async fn collect(&self, pending: &mut Pending) {
+    /// Empties the rings, and sorts what was in them.
+    fn gather(&self, pending: &mut Pending) {
         let Pending { drained, rows, .. } = pending;
         if rows.len() >= PENDING_ROWS_MAX {
             return;
         }
-        let mut without_detail = 0;
+        let (sorted, mut without_detail) = (drained.len(), 0);
         let counted = |of, count: Uncounted| {
             let tally = rows.entry(of).or_default();
             tally.clicks += count.clicks;
             tally.bots += count.bots;
             without_detail += count.clicks + count.bots;
         };
-        // What was drained stays in `drained` until all of it is folded: whoever flushes may be
-        // dropped between two turns.
         self.rings.drain(|click| drained.push(click), counted);
+        drained[sorted..].sort_unstable_by_key(Click::of);
         if without_detail > 0 {
             metrics::counter!("url_shortener_clicks_without_detail_total")
                 .increment(without_detail);
         }
+    }
+
+    /// Folds what was gathered by link and day. It stays gathered until all of it is folded:
+    /// whoever flushes may be dropped between two turns.
+    async fn fold(&self, pending: &mut Pending) {
+        let Pending { drained, rows, .. } = pending;
         // Sorting first costs a fraction of one look into the tree for each click, and a tree is
-        // built from what is in order without looking at all.
-        drained.sort_unstable_by_key(|click| (click.link, click.day));
-        let same = |a: &Click, b: &Click| (a.link, a.day) == (b.link, b.day);
-        let mut fresh = Vec::with_capacity(drained.len());
-        for clicks in drained.chunk_by(same) {
+        // built from what is in order without looking at all. This sort merges what is sorted.
+        drained.sort_by_key(Click::of);
+        let mut fresh = Vec::new();
+        for clicks in drained.chunk_by(|a, b| a.of() == b.of()) {
             let mut tally = DayTally::default();
             for (at, click) in clicks.iter().enumerate() {
                 self.add(&mut tally, *click);
-                give_way(at).await;
+                give_way(at, CLICKS_PER_TURN).await;
             }
-            fresh.push(((clicks[0].link, clicks[0].day), tally));
-            give_way(fresh.len()).await;
+            fresh.push((clicks[0].of(), tally));
+            give_way(fresh.len(), CLICKS_PER_TURN).await;
         }
         if rows.is_empty() {
             *rows = fresh.into_iter().collect();

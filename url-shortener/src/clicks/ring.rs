@@ -37,6 +37,13 @@ pub struct Click {
     pub visitor: u64,
 }
 
+impl Click {
+    /// What it is counted under.
+    pub fn of(&self) -> (LinkId, Day) {
+        (self.link, self.day)
+    }
+}
+
 /// Clicks of which only the number is known, people and programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uncounted {

@@ -90,18 +90,14 @@ impl DayTally {
     }
 }
 
-/// A whole batch in bytes: link, day, length, tally.
-pub fn encode_all(rows: &Tallies) -> Vec<u8> {
-    let (mut out, mut tally) = (Vec::with_capacity(rows.len() * 24), Vec::new());
-    for ((link, day), row) in rows {
-        tally.clear();
-        row.encode(&mut tally);
-        put(&mut out, link.0.into());
-        put(&mut out, day.0.into());
-        put(&mut out, tally.len() as u64);
-        out.extend(&tally);
-    }
-    out
+/// Writes one row of a batch: link, day, length, tally.
+pub fn encode_row(out: &mut Vec<u8>, (link, day): (LinkId, Day), row: &DayTally) {
+    let mut tally = Vec::with_capacity(64);
+    row.encode(&mut tally);
+    put(out, link.0.into());
+    put(out, day.0.into());
+    put(out, tally.len() as u64);
+    out.extend(&tally);
 }
 
 /// The rows of a batch in bytes that `wanted` picks; `None` when they are not a batch. What is
@@ -167,7 +163,8 @@ mod tests {
         fn a_batch_survives_its_bytes(rows in prop::collection::btree_map((0_u32..99, 0_u16..9), tally(), 0..9)) {
             let rows: Tallies =
                 rows.into_iter().map(|((link, day), row)| ((LinkId(link), Day(day)), row)).collect();
-            let bytes = encode_all(&rows);
+            let mut bytes = Vec::new();
+            rows.iter().for_each(|(of, row)| encode_row(&mut bytes, *of, row));
             prop_assert_eq!(decode_some(&bytes, |_| true), Some(rows.clone()));
             let some = decode_some(&bytes, |link| link.0 < 50).unwrap();
             prop_assert!(some.iter().eq(rows.iter().filter(|((link, _), _)| link.0 < 50)));

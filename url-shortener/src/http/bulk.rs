@@ -21,8 +21,9 @@ use super::body::NewLinkBody;
 use super::problem::{ApiProblems, BodyProblems};
 use super::{Api, Service};
 use crate::link::{BATCH_LINKS_MAX, Error, Owner};
-use crate::shortener::{Wish, give_way};
+use crate::shortener::{ROWS_PER_TURN, Wish};
 use crate::store::Store;
+use crate::turns::give_way;
 
 /// The largest bulk body: about a million links. It is streamed, so this bounds the time one
 /// request can take, not memory.
@@ -100,7 +101,7 @@ fn batches<S: Store>(lines: Lines, api: Arc<Api<S>>) -> BoxStream<'static, Vec<R
             let mut rows = Vec::with_capacity(ROWS_PER_BATCH);
             let now_ms = api.shortener.now_ms();
             while rows.len() < ROWS_PER_BATCH {
-                give_way(rows.len()).await;
+                give_way(rows.len(), ROWS_PER_TURN).await;
                 let Some((row, line)) = lines.next().await else { break };
                 let body = line.and_then(|line| parse(&line));
                 rows.push((row, body.and_then(|body| body.check(api.shortener.policy(), now_ms))));
@@ -159,7 +160,7 @@ async fn commit<S: Store>(api: Arc<Api<S>>, owner: Owner, rows: Vec<Row>) -> Byt
     answers.sort_unstable_by_key(|answer| answer.row);
     let mut lines = Vec::with_capacity(answers.len() * 96);
     for (row, answer) in answers.into_iter().enumerate() {
-        give_way(row).await;
+        give_way(row, ROWS_PER_TURN).await;
         serde_json::to_writer(&mut lines, &answer).expect("an answer is JSON");
         lines.push(b'\n');
     }

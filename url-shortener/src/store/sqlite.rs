@@ -11,7 +11,8 @@ use group_commit::{Location, Options, Writer};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::memory::{new_secret, too_many_keys};
-use crate::clicks::tally::{DayTally, decode_some, encode_all};
+use crate::clicks::pipeline::CLICKS_PER_TURN;
+use crate::clicks::tally::{DayTally, decode_some, encode_row};
 use crate::clicks::{ClickBatch, ClickLog, Day, Tallies};
 use crate::code::Code;
 use crate::codes::Sequences;
@@ -21,6 +22,7 @@ use crate::link::{
     PAGE_LINKS_MAX, REPLAY_KEPT_MS, Redirect, State, Terms, Version, Why,
 };
 use crate::target_url::TargetUrl;
+use crate::turns;
 
 /// Bytes of the click log that one [`Links::housekeep`] folds into days: tens of milliseconds of
 /// the writer's time, during which creates wait.
@@ -441,7 +443,11 @@ impl Sequences for Sqlite {
 impl ClickLog for Sqlite {
     async fn add_clicks(&self, batch: Arc<ClickBatch>) -> Result<(), Error> {
         // Encoded here, not on the writer thread, where creates would wait for it.
-        let rows = encode_all(&batch.rows);
+        let mut rows = Vec::with_capacity(batch.rows.len() * 24);
+        for (done, (of, row)) in batch.rows.iter().enumerate() {
+            encode_row(&mut rows, *of, row);
+            turns::give_way(done, CLICKS_PER_TURN).await;
+        }
         self.writer
             .call(move |tx| {
                 let sql = "INSERT INTO click_writers VALUES (?1, ?2) ON CONFLICT DO UPDATE \
