@@ -8,6 +8,7 @@ mod terminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context;
 use chat_service::bus::Bus;
 use chat_service::bus::local::Local;
 use chat_service::bus::redis::RedisBus;
@@ -78,10 +79,15 @@ async fn main() -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     service::telemetry::init(&settings.server);
+    let unusable = settings.store.unusable();
     match settings.store.clone() {
         StoreUrl::Memory => on_store(Memory::default(), settings).await,
-        StoreUrl::Sqlite(path) => on_store(Sqlite::open(&path).await?, settings).await,
-        StoreUrl::Postgres(url) => on_store(Postgres::connect(&url).await?, settings).await,
+        StoreUrl::Sqlite(path) => {
+            on_store(Sqlite::open(&path).await.context(unusable)?, settings).await
+        }
+        StoreUrl::Postgres(url) => {
+            on_store(Postgres::connect(&url).await.context(unusable)?, settings).await
+        }
         other => Err(other.unsupported(&["memory:", "sqlite:PATH", "postgres://..."]))?,
     }
 }
@@ -90,7 +96,9 @@ async fn on_store<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> 
     match settings.bus.as_str() {
         "local:" => on_bus(store, Local::default(), settings).await,
         url if url.starts_with("redis://") => {
-            on_bus(store, RedisBus::connect(url).await?, settings).await
+            let bus = RedisBus::connect(url).await;
+            let why = || format!("--bus {url}: is a Redis running there? `cargo x up` starts one");
+            on_bus(store, bus.with_context(why)?, settings).await
         }
         #[cfg(feature = "kafka")]
         url if url.starts_with("kafka://") => {

@@ -57,7 +57,7 @@ async fn main() -> anyhow::Result<()> {
     service::telemetry::init(&settings.server);
     let inventory = match &settings.store.store {
         StoreUrl::Memory => Any::Memory(Memory::new(Clock::system())),
-        StoreUrl::Sqlite(path) => Any::Sqlite(open_sqlite(path, &settings.strategy)?),
+        StoreUrl::Sqlite(path) => Any::Sqlite(open_sqlite(path, &settings)?),
         StoreUrl::Postgres(url) => Any::Postgres(open_postgres(url, &settings).await?),
         other => Err(other.unsupported(&["memory:", "sqlite:PATH", "postgres://..."]))?,
     };
@@ -83,13 +83,12 @@ async fn open_postgres(url: &str, settings: &Settings) -> anyhow::Result<Postgre
     let per_sku = per_sku.map_or_else(|| strategy.per_sku(), usize::from);
     let limits = postgres::Settings { connections, per_sku };
     let opened = Postgres::connect(url, strategy, limits).await;
-    opened.with_context(|| format!("--store {}", settings.store.store))
+    opened.with_context(|| settings.store.store.unusable())
 }
 
-fn open_sqlite(path: &Path, strategy: &str) -> anyhow::Result<Sqlite> {
-    let strategy = named(&sqlite::Strategy::ALL, strategy)?;
-    Sqlite::open(path, strategy, Clock::system())
-        .with_context(|| format!("--store sqlite:{}", path.display()))
+fn open_sqlite(path: &Path, settings: &Settings) -> anyhow::Result<Sqlite> {
+    let strategy = named(&sqlite::Strategy::ALL, &settings.strategy)?;
+    Sqlite::open(path, strategy, Clock::system()).with_context(|| settings.store.store.unusable())
 }
 
 fn named<T: Copy>(all: &[(&'static str, T)], name: &str) -> anyhow::Result<T> {

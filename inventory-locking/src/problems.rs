@@ -61,8 +61,9 @@ impl From<Error> for Problem {
                 of(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many at once")
                     .retry_after(Duration::from_millis(retry_after_ms))
             }
-            Error::Unavailable { .. } => {
-                tracing::error!(error = %detail, "the store did not answer");
+            Error::Unavailable { ref source, .. } => {
+                // The cause names a full disk or a lost server; the client is not told.
+                tracing::error!(error = %detail, cause = ?source, "the store did not answer");
                 of(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The store did not answer")
                     .detail("it may have been done: repeat it with the same Idempotency-Key")
                     .retry_after(UNAVAILABLE_RETRY)

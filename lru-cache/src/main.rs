@@ -143,7 +143,7 @@ async fn listen<C: Cache<Bytes, Timed<Bytes>> + Send + 'static>(
     let address = settings.listen;
     let listener = tokio::net::TcpListener::bind(address)
         .await
-        .with_context(|| format!("cannot listen on {address}"))?;
+        .with_context(|| format!("cannot listen on {address}; --listen chooses another address"))?;
     let keyspace = Arc::new(Keyspace::new(settings.capacity, SystemClock::default(), make));
     eprintln!("{} cache, {:?}, on {}", settings.policy, settings.capacity, listener.local_addr()?);
     let stop = async {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::Parser;
 use rate_limiter::{AlgorithmName, Policy};
 use service::{Clock, Readiness, ServerSettings, StoreSettings, StoreUrl};
@@ -96,8 +97,14 @@ async fn main() -> anyhow::Result<()> {
             service::telemetry::init(&settings.server);
             match &settings.store.store {
                 StoreUrl::Memory => serve(Memory::default(), settings).await,
-                StoreUrl::Sqlite(path) => serve(Sqlite::open(path)?, settings).await,
-                StoreUrl::Postgres(url) => serve(Postgres::connect(url).await?, settings).await,
+                StoreUrl::Sqlite(path) => {
+                    let store = Sqlite::open(path);
+                    serve(store.with_context(|| settings.store.store.unusable())?, settings).await
+                }
+                StoreUrl::Postgres(url) => {
+                    let store = Postgres::connect(url).await;
+                    serve(store.with_context(|| settings.store.store.unusable())?, settings).await
+                }
                 other => Err(other.unsupported(&ACCEPTED))?,
             }
         }

@@ -38,6 +38,18 @@ impl StoreUrl {
             why: format!("no answer on this store; accepted here: {}", supported.join(" | ")),
         }
     }
+
+    /// What somebody can do whose store could not be opened, to stand before the reason.
+    pub fn unusable(&self) -> String {
+        let advice = match self {
+            Self::Memory => "",
+            Self::Sqlite(_) => ": its directory must be there, writable, and not full",
+            Self::Postgres(_) | Self::Redis(_) | Self::RedisCluster(_) => {
+                ": is a server running there? `cargo x up` starts a Redis and a Postgres"
+            }
+        };
+        format!("--store {self} cannot be used{advice}")
+    }
 }
 
 impl FromStr for StoreUrl {

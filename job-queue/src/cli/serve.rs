@@ -1,7 +1,5 @@
 //! `serve`: settings, then the answer, then the service.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use clap::Args;
 use job_queue::clock::Clock;
@@ -43,18 +41,19 @@ impl Serve {
         match &self.store {
             StoreUrl::Memory => self.serve(Memory::new(Clock::system())).await,
             StoreUrl::Sqlite(path) => {
-                let queues = open(path).await?;
+                let queues = Sqlite::open(path, Clock::system()).await;
+                let queues = queues.with_context(|| self.store.unusable())?;
                 self.serve(queues.clone()).await?;
                 queues.close().await;
                 Ok(())
             }
             StoreUrl::Postgres(url) => {
                 let queues = Postgres::connect(url, Clock::system()).await;
-                self.serve(queues.with_context(|| format!("--store {}", self.store))?).await
+                self.serve(queues.with_context(|| self.store.unusable())?).await
             }
             StoreUrl::Redis(url) => {
                 let queues = Redis::connect(url, Clock::system()).await;
-                self.serve(queues.with_context(|| format!("--store {}", self.store))?).await
+                self.serve(queues.with_context(|| self.store.unusable())?).await
             }
             other => {
                 let supported = ["memory:", "sqlite:PATH", "postgres://...", "redis://..."];
@@ -74,9 +73,4 @@ impl Serve {
         service::serve_with(listener, router, shutdown, limits).await;
         Ok(())
     }
-}
-
-async fn open(path: &Path) -> Result<Sqlite> {
-    let opened = Sqlite::open(path, Clock::system()).await;
-    opened.with_context(|| format!("--store sqlite:{}", path.display()))
 }

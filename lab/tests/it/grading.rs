@@ -71,6 +71,8 @@ async fn what_cannot_be_graded_is_said() {
     for (system, url, says) in [
         ("no-such-system", "http://127.0.0.1:1", "there are: rate-limiter"),
         ("lru-cache", "http://127.0.0.1:1", "does not begin with redis://"),
+        ("rate-limiter", "http://127.0.0.1:1", "nobody answers"),
+        ("lru-cache", "redis://127.0.0.1:1", "start your service first"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_lab"))
             .args(["grade", system, "--url", url])

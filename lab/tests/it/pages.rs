@@ -237,6 +237,30 @@ async fn a_question_is_told_to_its_end_with_its_verdict() {
 }
 
 #[tokio::test]
+async fn the_chart_of_a_question_marks_its_faults() {
+    let Some(program) = browser::found() else { return };
+    if !infra::found().await.redis.is_usable() {
+        eprintln!("NOT RUN: there is no Redis on this machine to kill");
+        return;
+    }
+    let lab = Lab::start().await;
+    let mut tab = Tab::open(&program).await;
+    tab.resize(1280, 1180, false).await;
+    tab.goto(&lab.url("/questions")).await;
+    let article = "document.querySelector(\"[data-question='rate-limiter/redis-dies']\")";
+    tab.eval(&format!("{article}.querySelector('[data-run]').click()")).await;
+    let marked = format!("{article}.querySelector('[data-chart] svg .fault-name')?.textContent");
+    tab.wait("the fault has its name on the chart", &marked).await;
+    assert_eq!(tab.eval(&marked).await, "redis-down");
+    let line = format!("{article}.querySelectorAll('[data-chart] svg polyline').length > 0");
+    tab.wait("what happened is drawn", &line).await;
+    tab.eval(&format!("{article}.scrollIntoView()")).await;
+    tab.screenshot("question-fault.png").await;
+    tab.eval(&format!("{article}.querySelector('[data-stop]').click()")).await;
+    tab.must_be_clean(&lab.url("")).await;
+}
+
+#[tokio::test]
 async fn every_page_fits_a_phone_in_both_themes_and_names_its_controls() {
     let Some(program) = browser::found() else { return };
     let lab = Lab::start().await;
