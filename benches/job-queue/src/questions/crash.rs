@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use job_queue::client::Client;
-use job_queue::worker::{CancellationToken, Incoming, Outgoing, Source};
+use job_queue::worker::{CancellationToken, Depth, Incoming, Outgoing, Source};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -17,8 +17,8 @@ const CONSUMERS: usize = 4;
 const QUEUES: [&str; 2] = ["crash", "crash.fifo"];
 /// Short, so that what a dead server's consumers held comes back soon.
 const VISIBILITY_MS: u64 = 1_000;
-/// How long the rest may take when the killing is over.
-const REST_MAX: Duration = Duration::from_secs(60);
+/// Longest time without any progress: of the senders, and of the rest when the killing is over.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 
 pub(super) fn question() -> Question {
     Question {
@@ -82,7 +82,7 @@ async fn crash(stage: Stage) -> anyhow::Result<()> {
         let before = lock(&known).sent.len();
         let began = Instant::now();
         while lock(&known).sent.len() < before + 20 {
-            anyhow::ensure!(began.elapsed() < REST_MAX, "nothing is sent any more");
+            anyhow::ensure!(began.elapsed() < STANDSTILL_MAX, "nothing is sent any more");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         tokio::time::sleep(Duration::from_millis(rng.u64(0..150))).await;
@@ -90,20 +90,25 @@ async fn crash(stage: Stage) -> anyhow::Result<()> {
     }
     stage.heal("kill-9");
     stop.cancel();
-    let empty = wait_until_empty(&client).await;
+    let left = wait_until_empty(&client).await;
     end.cancel();
     while tasks.join_next().await.is_some() {}
-    conclude(&stage, &lock(&known), kills, empty);
+    conclude(&stage, &lock(&known), kills, &left);
     Ok(())
 }
 
-fn conclude(stage: &Stage, known: &Known, kills: usize, empty: bool) {
+fn conclude(stage: &Stage, known: &Known, kills: usize, left: &[Depth]) {
     stage.observe("kills", kills);
     stage.observe("messages acknowledged", known.sent.len());
     let again = known.deliveries.saturating_sub(known.deleted.len());
     stage.observe("deliveries beyond the first", again);
     let lost = known.sent.difference(&known.delete_tried).count();
-    stage.expect("nothing acknowledged is lost", lost == 0 && empty, format!("{lost} lost"));
+    let (all_came, none_left) = (lost == 0, left.iter().all(|it| *it == Depth::default()));
+    let observed = match (all_came, none_left) {
+        (true, true) => "all came".to_owned(),
+        _ => format!("{lost} never came; the queues say {left:?}"),
+    };
+    stage.expect("nothing acknowledged is lost", all_came && none_left, observed);
     let returned = known.returned.len();
     stage.expect("nothing deleted returns", returned == 0, format!("{returned} returned"));
     let disorder = known.out_of_order.len();
@@ -115,22 +120,24 @@ fn conclude(stage: &Stage, known: &Known, kills: usize, empty: bool) {
     stage.because("what is answered is on disk, in one transaction with the locks it took");
 }
 
-async fn wait_until_empty(client: &Client) -> bool {
-    let began = Instant::now();
-    while began.elapsed() < REST_MAX {
-        let mut left = 0;
+/// Waits for the rest for as long as it becomes less, and returns what there is then.
+async fn wait_until_empty(client: &Client) -> Vec<Depth> {
+    let (mut least, mut since) = (u64::MAX, Instant::now());
+    loop {
+        let mut left = Vec::new();
         for queue in QUEUES {
-            left += match client.depth(queue).await {
-                Ok(depth) => depth.ready + depth.in_flight + depth.delayed,
-                Err(_) => 1,
-            };
+            let depth = client.depth(queue).await;
+            left.extend(depth.map(|it| Depth { oldest_age_ms: None, ..it }));
         }
-        if left == 0 {
-            return true;
+        let count = left.iter().map(|it| it.ready + it.in_flight + it.delayed).sum();
+        if left.len() == QUEUES.len() && count < least {
+            (least, since) = (count, Instant::now());
+        }
+        if least == 0 || since.elapsed() > STANDSTILL_MAX {
+            return left;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    false
 }
 
 /// Sends to both queues; the FIFO ones again under the same id until it is said that they arrived.
