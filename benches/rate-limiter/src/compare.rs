@@ -33,7 +33,8 @@ async fn compare(mut bench: Bench) -> anyhow::Result<()> {
     one_at_a_time(&bench, &redis).await?;
     as_fast_as_it_goes(&bench, &redis).await?;
     crowded(&bench, &redis).await?;
-    scale::with_replicas(&bench).await
+    scale::with_replicas(&bench).await?;
+    scale::side_by_side(&bench).await
 }
 
 pub(super) const KEYS: u64 = 100_000;

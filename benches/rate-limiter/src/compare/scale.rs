@@ -103,16 +103,21 @@ pub(super) async fn without_asking(bench: &Bench) -> anyhow::Result<()> {
 /// Charges that are acknowledged at once, and charges that are acknowledged when the replica has
 /// them; both on the same primary with the same replica.
 pub(super) async fn with_replicas(bench: &Bench) -> anyhow::Result<()> {
-    let pair = Arc::new(infra::redis_replicated().await?);
+    if !bench.wants_any(&["replicas"]) {
+        return Ok(());
+    }
+    let pair = infra::redis_replicated().await?;
     for (name, keys) in
         [("replicas-uniform", Keys::uniform(KEYS)), ("replicas-zipf", Keys::zipf(KEYS, 1.1))]
     {
-        let subjects = vec![
-            through(&pair, "acknowledged at once", 0, keys),
-            through(&pair, "acknowledged by the replica", 1, keys),
-        ];
-        let duration = Duration::from_secs(bench.pick(1, 1, 5));
-        let load = ClosedLoop { workers: CROWD, duration, seed: bench.seed() };
+        let coalesced = |name, wait_replicas| {
+            let url = pair.primary.url().to_owned();
+            let make = move || Ok(CoalescedStore::new(store(&url, wait_replicas)?).limiter(gcra()));
+            asked(name, keys, make)
+        };
+        let subjects =
+            vec![coalesced("acknowledged at once", 0), coalesced("acknowledged by the replica", 1)];
+        let load = closed(bench, CROWD);
         let about = format!("check of one, coalesced, a replica, {}", keys.describe());
         let rounds = Some(REDIS_ROUNDS);
         let scenario = Scenario { rounds, ..Scenario::new(name, about, "acknowledged at once") };
@@ -121,29 +126,78 @@ pub(super) async fn with_replicas(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn through(
-    pair: &Arc<infra::RedisReplicated>,
+/// Every answer for many servers, under the same load.
+pub(super) async fn side_by_side(bench: &Bench) -> anyhow::Result<()> {
+    if !bench.wants_any(&["answers"]) {
+        return Ok(());
+    }
+    let (redis, pair) = (infra::redis().await?, infra::redis_replicated().await?);
+    let cluster = infra::redis_cluster().await?;
+    let keys = Keys::uniform(KEYS);
+    let (one, primary) = (redis.url().to_owned(), pair.primary.url().to_owned());
+    let (lent, packed, awaited) = (one.clone(), one.clone(), primary.clone());
+    let urls = cluster.urls();
+    let clock = || Arc::new(Monotonic::default());
+    let subjects = vec![
+        asked("one Redis", keys, move || Ok(store(&one, 0)?.limiter(gcra()))),
+        asked("one Redis, coalesced", keys, move || {
+            Ok(CoalescedStore::new(store(&packed, 0)?).limiter(gcra()))
+        }),
+        asked("a replica, async", keys, move || Ok(store(&primary, 0)?.limiter(gcra()))),
+        asked("a replica, waited for", keys, move || Ok(store(&awaited, 1)?.limiter(gcra()))),
+        asked("a cluster of six", keys, move || {
+            Ok(RedisStore::cluster(&urls, settings(0))?.limiter(gcra()))
+        }),
+        asked("leases over one Redis", keys, move || {
+            let store = store(&lent, 0)?.limiter(gcra());
+            Ok(LeasedLimiter::new(store, clock(), Duration::from_millis(100)))
+        }),
+        asked("gossip", keys, move || {
+            Ok(GossipStore::quiet(clock(), Actor(1)).limiter(plenty(AlgorithmName::FixedWindow)))
+        }),
+    ];
+    let about = format!("check of one, 50 callers at a time, {}", keys.describe());
+    let rounds = Some(REDIS_ROUNDS);
+    let scenario = Scenario { rounds, ..Scenario::new("answers", about, "one Redis") };
+    bench.closed(scenario, closed(bench, 50), subjects).await
+}
+
+fn closed(bench: &Bench, workers: usize) -> ClosedLoop {
+    let duration = Duration::from_secs(bench.pick(1, 1, 5));
+    ClosedLoop { workers, duration, seed: bench.seed() }
+}
+
+fn gcra() -> Policy {
+    plenty(AlgorithmName::Gcra)
+}
+
+fn settings(wait_replicas: u32) -> RedisSettings {
+    RedisSettings { response_timeout: PATIENT, wait_replicas, learns: false }
+}
+
+fn store(url: &str, wait_replicas: u32) -> anyhow::Result<RedisStore> {
+    Ok(RedisStore::with(url, settings(wait_replicas))?)
+}
+
+/// Checks of one against a fresh limiter, every one of which must be allowed.
+fn asked<L: Limiter>(
     name: &str,
-    wait_replicas: u32,
     keys: Keys,
+    make: impl Fn() -> anyhow::Result<L> + Send + Sync + 'static,
 ) -> Subject {
-    let pair = Arc::clone(pair);
     Subject::answer(name, move || {
-        let pair = Arc::clone(&pair);
+        let made = make();
         async move {
-            let settings =
-                RedisSettings { response_timeout: PATIENT, wait_replicas, learns: false };
-            let store = CoalescedStore::new(RedisStore::with(pair.primary.url(), settings)?);
-            let limiter = Arc::new(store.limiter(plenty(AlgorithmName::TokenBucket)));
+            let limiter = Arc::new(made?);
             limiter.peek(caller()).await?;
             let op = move |shot: Shot| {
                 let limiter = Arc::clone(&limiter);
                 async move {
                     let mut name = Name::new();
-                    let key =
-                        Key::new(name.of(keys.pick(&mut shot.rng()))).map_err(|_| "bad key")?;
+                    let name = name.of(keys.pick(&mut shot.rng()));
+                    let key = Key::new(name).map_err(|_| "bad key")?;
                     let decision = limiter.check(key, 1).await.map_err(|_| "unavailable")?;
-                    word(decision.allowed())
+                    if decision.allowed() { word(true) } else { Err("denied") }
                 }
             };
             Ok(Ready::new(op, |counted: measure::harness::Summary| async move {
