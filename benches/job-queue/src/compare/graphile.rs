@@ -22,7 +22,7 @@ use super::jobs::{AHEAD, AT_ONCE, Ended, adds_up};
 const PROGRAM: &str = "target/peers/graphile-worker/node_modules";
 const SCRIPT: &str = include_str!("graphile.js");
 /// Jobs that are there when the run begins: more than can be done in it.
-const BACKLOG: u64 = 120_000;
+const BACKLOG: u64 = 400_000;
 
 /// Its version, if it is installed.
 pub(super) fn version() -> Option<String> {

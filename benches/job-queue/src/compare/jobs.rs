@@ -47,9 +47,9 @@ pub(super) async fn compare(bench: &mut Bench, servers: &Servers) -> anyhow::Res
 /// Jobs that are there when the run begins: more than can be done in it.
 fn backlog(store: &str) -> usize {
     match store {
-        "sqlite" => 400_000,
-        "redis" => 60_000,
-        _ => 120_000,
+        "sqlite" => 1_200_000,
+        "redis" => 200_000,
+        _ => 400_000,
     }
 }
 
