@@ -52,8 +52,13 @@ async fn jobs_are_done_workers_die_and_dead_letters_return() {
     tab.eval(&click("#start")).await;
     let enabled = "!document.querySelector('#redrive').disabled";
     tab.wait("the dead letters can be moved", enabled).await;
-    tab.eval(&click("#redrive")).await;
-    tab.wait("no dead letter is left", &format!("{} === 0", number("#state-dead"))).await;
+    // Jobs that were under way with the broken decoder may be given up after the first move, so
+    // whoever stands at the page moves those as well.
+    let redriven = format!(
+        "{} === 0 || void document.querySelector('#redrive:not(:disabled)')?.click()",
+        number("#state-dead")
+    );
+    tab.wait("no dead letter is left", &redriven).await;
     tab.eval(&click("#stop")).await;
     let stopped = "document.querySelector('#stop').disabled";
     tab.wait("no more jobs are sent", stopped).await;
