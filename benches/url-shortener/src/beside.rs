@@ -8,17 +8,18 @@ use std::time::Duration;
 use measure::harness::{ClosedLoop, Outcome, Shot};
 use measure::{Bench, Ready, SCENARIO, Scenario, Subject, YOURS};
 use service::Clock;
+use url_shortener::Error;
 use url_shortener::codes::{AnyCodes, Codes, Draw, Scheme};
-use url_shortener::link::{Creation, Owner, Redirect, Terms};
+use url_shortener::link::Creation;
+use url_shortener::shortener::ATTEMPTS_MAX;
 use url_shortener::store::Store;
 use url_shortener::store::memory::Memory;
 use url_shortener::store::sqlite::Sqlite;
-use url_shortener::{Error, TargetUrl};
+
+use crate::compare::terms;
 
 /// Callers at once.
 const CALLERS: usize = 32;
-/// Codes tried for one link, as the service does.
-const ATTEMPTS: u32 = 8;
 
 /// A reader's store, and codes on top of it, as one more row.
 pub fn beside_ours<S: Store, C: Codes>(store: fn() -> Arc<S>, codes: fn(Arc<S>) -> C) -> ExitCode {
@@ -84,20 +85,10 @@ async fn one_link<S: Store, C: Codes>(
     shot: Shot,
 ) -> Outcome {
     let target = format!("https://example.com/{}/{}", shot.rng().u64(..), shot.n);
-    for attempt in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS_MAX {
         let draw = Draw { target: &target, attempt };
         let code = codes.draw(draw).await.map_err(|_| "no code")?;
-        let terms = Terms {
-            code: code.clone(),
-            target: TargetUrl::stored(target.clone()),
-            owner: Owner("everybody".to_owned()),
-            created_at_ms: 1_790_000_000_000,
-            expires_at_ms: None,
-            max_visits: None,
-            redirect: Redirect::Found,
-            tags: vec![],
-            unlisted: false,
-        };
+        let terms = terms(code.clone(), target.clone());
         let created = store.create(vec![Creation { terms, once: None }]).await;
         match created.map_err(|_| "not made")?.pop() {
             Some(Ok(_)) => {}

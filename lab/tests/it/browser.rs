@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::running::LIMIT;
+use crate::running::{LIMIT, Lab};
 
 /// Loopback only, nothing in the background, and as root.
 const FLAGS: &[&str] = &[
@@ -45,6 +45,18 @@ pub(crate) fn found() -> Option<PathBuf> {
              (TEST_BROWSER=absent if there is none)",
         )),
     }
+}
+
+/// A lab and a page of it, as it is seen by day on a desk whose screen is so high; `None` where
+/// there is no browser.
+pub(crate) async fn visit(path: &str, height: u32) -> Option<(Lab, Tab)> {
+    let program = found()?;
+    let lab = Lab::start().await;
+    let mut tab = Tab::open(&program).await;
+    tab.resize(1280, height, false).await;
+    tab.prefer("light").await;
+    tab.goto(&lab.url(path)).await;
+    Some((lab, tab))
 }
 
 fn in_path() -> Option<PathBuf> {

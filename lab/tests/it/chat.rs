@@ -1,7 +1,6 @@
 //! The chat service's page: three people, two servers, and what goes wrong between them.
 
 use crate::browser::{self, Tab};
-use crate::running::Lab;
 
 fn of(person: &str) -> String {
     format!("document.querySelector('[data-person={person}]')")
@@ -39,12 +38,7 @@ async fn tick(tab: &mut Tab, person: &str, text: &str, tick: &str) {
 
 #[tokio::test]
 async fn people_write_lose_their_network_and_their_server_and_miss_nothing() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.resize(1280, 900, false).await;
-    tab.prefer("light").await;
-    tab.goto(&lab.url("/chat-service/")).await;
+    let Some((lab, mut tab)) = browser::visit("/chat-service/", 900).await else { return };
     for person in ["alice", "bob", "carol"] {
         sees(&mut tab, person, "yesterday, 200 of 200", 1).await;
     }

@@ -14,11 +14,7 @@ async fn turns(tab: &mut Tab, selector: &str, on: bool) {
 
 #[tokio::test]
 async fn faults_are_switched_in_one_place() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.resize(1280, 1000, false).await;
-    tab.goto(&lab.url("/faults")).await;
+    let Some((lab, mut tab)) = browser::visit("/faults", 1000).await else { return };
     let server = "[data-key=server-A]";
     tab.wait("the servers are there", &format!("document.querySelector('{server}')")).await;
     turns(&mut tab, server, true).await;

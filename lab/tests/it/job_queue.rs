@@ -1,8 +1,7 @@
 //! The job queue's page: a backlog, workers that come and are killed, dead letters and their way
 //! back.
 
-use crate::browser::{self, Tab};
-use crate::running::Lab;
+use crate::browser;
 
 fn set(field: &str, value: &str) -> String {
     format!("void (document.querySelector('#settings').elements['{field}'].value = '{value}')")
@@ -18,12 +17,7 @@ fn number(selector: &str) -> String {
 
 #[tokio::test]
 async fn jobs_are_done_workers_die_and_dead_letters_return() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.resize(1280, 1560, false).await;
-    tab.prefer("light").await;
-    tab.goto(&lab.url("/job-queue/")).await;
+    let Some((lab, mut tab)) = browser::visit("/job-queue/", 1560).await else { return };
     for (field, value) in [
         ("jobs_per_s", "40"),
         ("job_ms", "400"),

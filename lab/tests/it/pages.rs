@@ -29,12 +29,7 @@ fn click(selector: &str) -> String {
 
 #[tokio::test]
 async fn traffic_is_seen_live_and_a_killed_redis_shows() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.resize(1280, 1130, false).await;
-    tab.prefer("light").await;
-    tab.goto(&lab.url("/rate-limiter/")).await;
+    let Some((lab, mut tab)) = browser::visit("/rate-limiter/", 1130).await else { return };
     tab.wait("the page is told how things stand", "document.querySelector('#redis').textContent")
         .await;
     tab.eval(&click("#start")).await;
@@ -106,10 +101,7 @@ async fn keep_screenshot(tab: &mut Tab) {
 
 #[tokio::test]
 async fn the_keyboard_is_enough() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.goto(&lab.url("/rate-limiter/")).await;
+    let Some((lab, mut tab)) = browser::visit("/rate-limiter/", 1000).await else { return };
     tab.press("Tab").await;
     let focused = "document.activeElement.className";
     assert_eq!(tab.eval(focused).await, "skip", "the first stop leads past the navigation");
@@ -145,10 +137,7 @@ async fn tab_to(tab: &mut Tab, selector: &str) {
 
 #[tokio::test]
 async fn a_wrong_value_is_marked_at_its_field() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.goto(&lab.url("/rate-limiter/")).await;
+    let Some((_lab, mut tab)) = browser::visit("/rate-limiter/", 1000).await else { return };
     for (field, value, says) in
         [("requests_per_s", "5001", "must be 1 to 5000"), ("rate", "0", "must be at least 1")]
     {
@@ -179,10 +168,7 @@ async fn a_wrong_value_is_marked_at_its_field() {
 
 #[tokio::test]
 async fn a_question_shows_its_telling_and_can_be_stopped() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.goto(&lab.url("/questions")).await;
+    let Some((lab, mut tab)) = browser::visit("/questions", 1000).await else { return };
     let article = format!("document.querySelector(\"[data-question='{SLOW_QUESTION}']\")");
     let prediction = format!("{article}.querySelector('textarea')");
     tab.eval(&format!(
@@ -302,11 +288,7 @@ async fn unnamed_controls(tab: &mut Tab) -> Vec<String> {
 
 #[tokio::test]
 async fn the_theme_can_be_chosen_and_is_kept() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.prefer("light").await;
-    tab.goto(&lab.url("/")).await;
+    let Some((lab, mut tab)) = browser::visit("/", 1000).await else { return };
     let paper = "getComputedStyle(document.body).backgroundColor";
     let light = tab.eval(paper).await;
     tab.eval("document.querySelector('#theme').click()").await; // light

@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use crate::browser::{self, Tab};
-use crate::running::Lab;
 
 const STATUS: &str = "document.querySelector('#status').textContent";
 
@@ -37,12 +36,7 @@ async fn choose_trace(tab: &mut Tab, content: &str) {
 
 #[tokio::test]
 async fn policies_race_on_a_mix_and_on_a_trace() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.resize(1280, 1000, false).await;
-    tab.prefer("light").await;
-    tab.goto(&lab.url("/lru-cache/")).await;
+    let Some((lab, mut tab)) = browser::visit("/lru-cache/", 1000).await else { return };
 
     click(&mut tab, "#start").await;
     for policy in ["lru", "s3fifo", "wtinylfu"] {
@@ -72,10 +66,7 @@ async fn policies_race_on_a_mix_and_on_a_trace() {
 
 #[tokio::test]
 async fn a_wrong_setting_of_the_race_is_marked_at_its_field() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.goto(&lab.url("/lru-cache/")).await;
+    let Some((_lab, mut tab)) = browser::visit("/lru-cache/", 1000).await else { return };
     let marked = |field: &str| {
         format!("document.querySelector('[name={field}][aria-invalid=true] + [data-wrong]')")
     };

@@ -1,7 +1,6 @@
 //! The inventory's page in a browser: a sale that oversells and says so, and one that does not.
 
 use crate::browser::{self, Tab};
-use crate::running::Lab;
 
 async fn open_sale(tab: &mut Tab, answer: &str, stock: u32) {
     let set = format!(
@@ -27,12 +26,7 @@ fn is_red(selector: &str) -> String {
 
 #[tokio::test]
 async fn the_naive_sale_turns_red_and_a_right_one_sells_out() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.resize(1280, 1000, false).await;
-    tab.prefer("light").await;
-    tab.goto(&lab.url("/inventory-locking/")).await;
+    let Some((_lab, mut tab)) = browser::visit("/inventory-locking/", 1000).await else { return };
 
     open_sale(&mut tab, "postgres/naive", 100).await;
     tab.wait("the audit finds what broke", &is_red("#audit")).await;

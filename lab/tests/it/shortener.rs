@@ -1,7 +1,6 @@
 //! The URL shortener's page in a browser: shorten, follow, watch the clicks arrive.
 
-use crate::browser::{self, Tab};
-use crate::running::Lab;
+use crate::browser;
 
 fn set(form: &str, field: &str, value: &str) -> String {
     format!("void (document.querySelector('{form}').elements['{field}'].value = '{value}')")
@@ -17,12 +16,7 @@ fn figure(name: &str) -> String {
 
 #[tokio::test]
 async fn a_link_is_made_and_the_clicks_of_its_visitors_arrive() {
-    let Some(program) = browser::found() else { return };
-    let lab = Lab::start().await;
-    let mut tab = Tab::open(&program).await;
-    tab.resize(1280, 1500, false).await;
-    tab.prefer("light").await;
-    tab.goto(&lab.url("/url-shortener/")).await;
+    let Some((lab, mut tab)) = browser::visit("/url-shortener/", 1500).await else { return };
 
     // What is wrong is said where it is wrong, and nothing is made.
     tab.eval(&set("#shorten", "url", "javascript:alert(1)")).await;

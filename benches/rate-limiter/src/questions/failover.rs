@@ -216,7 +216,8 @@ async fn price(stage: &Stage) -> anyhow::Result<()> {
         ratios.push(if round % 2 == 0 { second / first } else { first / second });
     }
     let ratio = median(&ratios);
-    // Seen and not promised: a comparison measures it, and it is above the 5 % that were the goal.
+    // Seen and not promised, because the other core may be busy with something else:
+    // `compare rate-limiter --only replicas` measures it in turns.
     let share = format!("{:.1} % of the checks per second without waiting", 100.0 * ratio);
     stage.observe("what shared waits leave", share);
     stage.because("one WAIT covers every charge before it, so all calls in flight share one");

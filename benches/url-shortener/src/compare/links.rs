@@ -33,7 +33,7 @@ pub(super) async fn fill(database: &Path, many: u64) -> anyhow::Result<()> {
     let store = Arc::new(Sqlite::open(database)?);
     let batch = 1_000;
     for first in (0..many).step_by(batch) {
-        let creation = |number| Creation { terms: terms(number), once: None };
+        let creation = |number| Creation { terms: terms(code(number), target(number)), once: None };
         let rows = (first..many.min(first + batch as u64)).map(creation).collect();
         for created in store.create(rows).await? {
             created?;
@@ -42,10 +42,11 @@ pub(super) async fn fill(database: &Path, many: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn terms(number: u64) -> Terms {
+/// A link as it is stored that has nothing but a code and a target.
+pub(crate) fn terms(code: Code, target: String) -> Terms {
     Terms {
-        code: code(number),
-        target: TargetUrl::stored(target(number)),
+        code,
+        target: TargetUrl::stored(target),
         owner: Owner("everybody".to_owned()),
         created_at_ms: 1_790_000_000_000,
         expires_at_ms: None,

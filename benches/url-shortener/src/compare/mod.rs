@@ -10,6 +10,8 @@ mod links;
 mod servers;
 mod wire;
 
+pub(super) use links::terms;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
