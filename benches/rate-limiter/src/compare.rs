@@ -64,7 +64,7 @@ impl Name {
             caller /= 10;
         }
         self.0.truncate("user:".len());
-        self.0.extend(digits.map(char::from));
+        self.0.push_str(std::str::from_utf8(&digits).unwrap_or_default());
         &self.0
     }
 }

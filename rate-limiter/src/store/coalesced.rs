@@ -44,7 +44,7 @@ pub const LANES: usize = 16;
 const CALLS_IN_FLIGHT_MAX: usize = 2;
 
 /// So long a line is not worth keeping back for the reply: it fills a call whoever is in it.
-const LINE_FOR_A_CALL: usize = 4 * CALLERS_PER_CALL_MAX;
+const LINE_FOR_A_CALL: usize = 2 * CALLERS_PER_CALL_MAX;
 
 /// Calls that may wait for replicas at once, per line. More means that the replicas do not keep up,
 /// and charging on would only promise what they may never have.

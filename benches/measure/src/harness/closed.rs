@@ -48,23 +48,25 @@ impl ClosedLoop {
         let started = Instant::now();
         let (duration, seed) = (self.duration, self.seed);
         let mut workers = JoinSet::new();
-        for worker in 0..self.workers as u64 {
+        for _ in 0..self.workers {
             let (recorder, op) = (Arc::clone(&recorder), Arc::clone(&op));
             let next = Arc::clone(&next);
             workers.spawn(async move {
+                let mut asked = 0;
                 loop {
                     let sent = started.elapsed();
                     if sent >= duration {
                         break;
                     }
-                    recorder.planned.fetch_add(1, Ordering::Relaxed);
+                    asked += 1;
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     let outcome = op(Shot::new(n, sent, seed)).await;
                     let stamps = Stamps { planned: sent, sent, done: started.elapsed() };
-                    recorder.record(worker, stamps, outcome);
+                    recorder.record(stamps, outcome);
                     // A reply that is always ready must not keep the others from running.
                     tokio::task::consume_budget().await;
                 }
+                recorder.planned.fetch_add(asked, Ordering::Relaxed);
             });
         }
         let mut collected = Collected::new(duration);

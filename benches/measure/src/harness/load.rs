@@ -380,7 +380,7 @@ impl Flight {
         self.landed = true;
         let done = self.started.elapsed();
         let stamps = Stamps { planned: self.shot.planned, sent: self.sent.unwrap_or(done), done };
-        self.recorder.record(self.shot.n, stamps, outcome);
+        self.recorder.record(stamps, outcome);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where latencies are written while a run is going: a few shards, each a lock around its own
-//! histograms, so that recording never waits for reading. Merged at every tick.
+//! histograms, so that recording never waits for reading. Merged at every tick. A thread keeps to
+//! its shard: histograms that move between processors cost more than writing them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,6 +13,13 @@ use super::Outcome;
 
 /// Shards of a recorder: enough that two threads rarely meet, few enough to merge often.
 const SHARDS: usize = 4;
+
+/// Threads that ever recorded.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static OWN_SHARD: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
+}
 
 /// Latencies longer than ten minutes count as ten minutes.
 const LONGEST_NS: u64 = 600_000_000_000;
@@ -138,8 +146,8 @@ impl Recorder {
         }
     }
 
-    pub(super) fn record(&self, n: u64, at: Stamps, outcome: Outcome) {
-        let shard = &self.shards[(n % SHARDS as u64) as usize];
+    pub(super) fn record(&self, at: Stamps, outcome: Outcome) {
+        let shard = &self.shards[OWN_SHARD.with(|own| *own)];
         let from_plan = nanoseconds(at.done.saturating_sub(at.planned));
         let in_time = self.in_time(from_plan, at.done);
         let from_send = nanoseconds(at.done.saturating_sub(at.sent));

@@ -3,17 +3,14 @@
 -- may be changed in place: half of what it costs to write it whole.
 --
 -- Trade-off: the memory of a caller that went away is held up to two slices longer.
-local SLICE_US = 2000000
-
-local function slice(settled_us)
-  return math.floor(settled_us / SLICE_US)
-end
+local SLICE_US = 10000000
 
 -- Trap: all states of a slice would expire in one moment and Redis would stop for it, so each is kept
 -- for some part of another slice, as the last digits of the clock have it.
 local function save_settled_at(key, value, settled_us)
-  local spread_us = now_us() * 1009 % SLICE_US
-  write(key, value, math.ceil(((slice(settled_us) + 1) * SLICE_US + spread_us) / 1000))
+  local end_of_slice_us = (math.floor(settled_us / SLICE_US) + 1) * SLICE_US
+  local spread_us = now_us() * 9973 % SLICE_US
+  write(key, value, math.ceil((end_of_slice_us + spread_us) / 1000))
 end
 
 local function save(key, value, settles_us)

@@ -1,7 +1,8 @@
 -- Production: the time is Redis's own, so that servers with wrong clocks cannot mint tokens, and
 -- states expire by themselves once they have settled.
 
-local time = redis.call('TIME')
+local call = redis.call
+local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 
 local function now_us()
@@ -9,19 +10,20 @@ local function now_us()
 end
 
 local function load(key)
-  return redis.call('GET', key)
+  return call('GET', key)
 end
 
 local function load_all()
-  return redis.call('MGET', unpack(KEYS))
+  return call('MGET', unpack(KEYS))
 end
 
 -- A key is there while the clock, in whole milliseconds, is at most `until_ms`.
 local function write(key, value, until_ms)
-  redis.call('SET', key, value, 'PXAT', string.format('%.0f', until_ms))
+  call('SET', key, value, 'PXAT', string.format('%d', until_ms))
 end
 
--- To a whole number, where it is; it expires when it would have.
+-- To a whole number, where it is; it expires when it would have. Redis would print the number
+-- itself as a fraction, and take longer for that than for the addition.
 local function add(key, number)
-  redis.call('INCRBY', key, number)
+  call('INCRBY', key, string.format('%d', number))
 end

@@ -66,10 +66,10 @@ impl RedisLimiter {
         let (reply, receipt) = self.store.call(script, call, &key).await?;
         let reply =
             Vec::<i64>::from_redis_value(reply).map_err(|error| unavailable(error.into()))?;
-        let mut numbers = reply.into_iter().map(|number| number as u64);
+        let mut numbers = reply.into_iter();
         let mut of_run = |run: &Run| match quick {
-            Some((_, cost)) => self.one_word_shared(cost, &mut numbers),
-            None => shared(run, &mut numbers),
+            Some(_) => self.one_word_shared(run, &mut numbers),
+            None => shared(run, &mut (&mut numbers).map(|number| number as u64)),
         };
         let of = |caller: &&Caller<T>| caller.runs.iter().map(&mut of_run).collect();
         let whole = callers.iter().map(of).collect::<Option<_>>();

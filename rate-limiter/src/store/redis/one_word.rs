@@ -42,9 +42,12 @@ impl RedisLimiter {
             one = self.state_keys(Key::new(&caller.key)?);
             call.arg(&one[..]);
         }
-        call.arg(&self.parameters[0][..]).arg(cost);
-        for caller in callers {
-            call.arg(caller.runs[0].count);
+        let counts = || callers.iter().map(|caller| caller.runs[0].count);
+        // What is not said need not be read: most callers have one check in a call.
+        let told = counts().rposition(|count| count > 1).map_or(0, |last| last + 1);
+        call.arg(&self.parameters[0][..]).arg(cost).arg(told);
+        for count in counts().take(told) {
+            call.arg(count);
         }
         Ok((call, one.pop().unwrap_or_default()))
     }
@@ -52,10 +55,14 @@ impl RedisLimiter {
     /// What one caller's run sees; `None` when the reply is not all there.
     pub(super) fn one_word_shared(
         &self,
-        cost: u32,
-        numbers: &mut impl Iterator<Item = u64>,
+        run: &Run,
+        numbers: &mut impl Iterator<Item = i64>,
     ) -> Option<Shared> {
-        let (allowed, settles_us) = (u32::try_from(numbers.next()?).ok()?, numbers.next()?);
+        let (allowed, settles_us) = match numbers.next()? {
+            settles_us @ 0.. => (run.count, settles_us),
+            fewer => (u32::try_from(-1 - fewer).ok()?, numbers.next()?),
+        };
+        let (cost, settles_us) = (run.cost, settles_us as u64);
         let limit = &self.policy.limits()[0];
         let (rate, capacity_us) = (limit.ratio(), limit.ratio().units(limit.burst()));
         let remaining = rate.tokens(capacity_us.saturating_sub(settles_us));
