@@ -1,28 +1,19 @@
-//! Sockets to commands and back, one task per connection.
-//!
-//! Requests that arrived together are answered together: all of them are begun before the first is
+//! Requests to commands and back. All requests that arrived together are begun before the first is
 //! waited for, so that behind a Redis a pipeline costs one call and not one per request. Answers
 //! leave in the order of the requests.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ::resp::frame::{self, Reply, Version};
+use ::resp::frame::{Reply, Version};
+pub use ::resp::server::CONNECTIONS_MAX;
+use ::resp::server::Connection;
 use futures::future::{FutureExt, join_all};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 
 use super::Front;
 use crate::limiter::Store;
 use crate::registry::Registry;
-
-/// More connections wait to be accepted. Each may hold a request and a reply buffer.
-pub const CONNECTIONS_MAX: usize = 4_096;
-const READ_BYTES: usize = 16 << 10;
-/// Pause after a failed accept: without file descriptors, trying again at once only burns a core.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves on a thread of its own, until the process ends: one thread that is never woken by another
 /// core answers more than several that hand each other connections.
@@ -49,22 +40,17 @@ pub fn serve_on_a_thread<S: Store>(
 /// what was not answered is the client's to ask again.
 pub async fn serve<S: Store>(listener: TcpListener, registry: Arc<Registry<S>>) {
     let front = Arc::new(Front::new(registry));
-    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
-        let Ok((socket, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let front = Arc::clone(&front);
-        connections.spawn(async move {
-            let _permit = permit;
-            // A client that goes away in the middle is no event.
-            let _ = talk(socket, &front).await;
-        });
-        while connections.try_join_next().is_some() {}
+    ::resp::server::serve(listener, |connection| talk(connection, Arc::clone(&front))).await;
+}
+
+async fn talk<S: Store>(mut connection: Connection, front: Arc<Front<S>>) -> io::Result<()> {
+    let mut version = Version::default();
+    while connection.turn().await? {
+        if answer_all(&front, &mut connection, &mut version).await? {
+            return connection.end().await;
+        }
     }
+    Ok(())
 }
 
 /// What is known about a request of a pipeline, and in which version it is answered: a `HELLO` behind
@@ -74,59 +60,26 @@ enum Answer<F> {
     Waiting(F, Version),
 }
 
-async fn talk<S: Store>(mut socket: TcpStream, front: &Front<S>) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let (mut input, mut output) = (Vec::with_capacity(READ_BYTES), Vec::new());
-    let mut version = Version::default();
-    loop {
-        let (done, ended) = answer_all(front, &input, &mut version, &mut output).await;
-        input.drain(..done);
-        if !output.is_empty() {
-            socket.write_all(&output).await?;
-            output.clear();
-        }
-        if ended {
-            return socket.shutdown().await;
-        }
-        // A buffer that was needed once for a large request is not kept for ever.
-        if input.is_empty() && input.capacity() > 4 * READ_BYTES {
-            input = Vec::with_capacity(READ_BYTES);
-        }
-        input.reserve(READ_BYTES);
-        if socket.read_buf(&mut input).await? == 0 {
-            return Ok(());
-        }
-    }
-}
-
-/// Answers every whole request in `input`. Returns how many bytes they were, and whether the
-/// connection is over.
+/// Answers every request that is here. Returns whether the connection is over.
 async fn answer_all<S: Store>(
     front: &Front<S>,
-    input: &[u8],
+    connection: &mut Connection,
     version: &mut Version,
-    output: &mut Vec<u8>,
-) -> (usize, bool) {
-    let (mut done, mut ended) = (0, false);
-    let mut answers = Vec::new();
-    let mut all_known = true;
-    while !ended {
-        let buffer = &input[done..];
-        let request = match frame::parse(buffer) {
-            Ok(None) => break,
-            Ok(Some(request)) => request,
+) -> io::Result<bool> {
+    let (requests, mut replies) = connection.parts();
+    let mut ended = false;
+    let mut waited_for = Vec::new();
+    for request in requests {
+        let arguments = match request {
+            Ok(arguments) => arguments,
             Err(malformed) => {
                 let error = Reply::Error(format!("ERR {malformed}"));
-                answers.push(Answer::Known(error, *version));
+                waited_for.push(Answer::Known(error, *version));
                 ended = true;
                 break;
             }
         };
-        done += request.bytes;
-        let arguments: Vec<&[u8]> =
-            request.arguments.iter().map(|range| &buffer[range.clone()]).collect();
-        let Some(name) = arguments.first() else { continue };
-        ended = name.eq_ignore_ascii_case(b"QUIT");
+        ended = arguments[0].eq_ignore_ascii_case(b"QUIT");
         let mut spoken = *version;
         let mut reply = Box::pin(async move {
             let reply = front.execute(&arguments, &mut spoken).await;
@@ -136,45 +89,25 @@ async fn answer_all<S: Store>(
         match (&mut reply).now_or_never() {
             Some((reply, spoken)) => {
                 *version = spoken;
-                if all_known {
-                    encode(&reply, *version, output);
-                } else {
-                    answers.push(Answer::Known(reply, spoken));
+                match waited_for.is_empty() {
+                    true => replies.push(&reply, spoken).await?,
+                    false => waited_for.push(Answer::Known(reply, spoken)),
                 }
             }
-            None => {
-                all_known = false;
-                answers.push(Answer::Waiting(reply, *version));
-            }
+            None => waited_for.push(Answer::Waiting(reply, *version)),
+        }
+        if ended {
+            break;
         }
     }
-    let answers = join_all(answers.into_iter().map(|answer| async {
+    let answers = join_all(waited_for.into_iter().map(|answer| async {
         match answer {
             Answer::Known(reply, version) => (reply, version),
             Answer::Waiting(reply, version) => (reply.await.0, version),
         }
     }));
     for (reply, version) in answers.await {
-        encode(&reply, version, output);
+        replies.push(&reply, version).await?;
     }
-    (done, ended)
-}
-
-/// Encodes a reply and, as replies nest no deeper, what is in it.
-fn encode(reply: &Reply, version: Version, output: &mut Vec<u8>) {
-    frame::encode_head(reply, version, output);
-    match reply {
-        Reply::Array(replies) => {
-            for reply in replies {
-                frame::encode_head(reply, version, output);
-            }
-        }
-        Reply::Map(pairs) => {
-            for (name, reply) in pairs {
-                frame::encode_head(&Reply::text(name), version, output);
-                frame::encode_head(reply, version, output);
-            }
-        }
-        _ => {}
-    }
+    Ok(ended)
 }
