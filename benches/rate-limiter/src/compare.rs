@@ -337,7 +337,7 @@ async fn one_at_a_time(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Resu
     let keys = Keys::uniform(KEYS);
     // One caller that waits for each reply: nothing queues, so a closed loop hides nothing here,
     // and the generator's own wake-ups do not drown the tens of microseconds we look for.
-    let duration = Duration::from_secs(bench.pick(1, 1, 5));
+    let duration = Duration::from_millis(bench.pick(200, 1_000, 5_000));
     let load = ClosedLoop { workers: 1, duration, seed: bench.seed() };
     let about = format!("check of one, one after the other, {}", keys.describe());
     let scenario = Scenario {
@@ -349,7 +349,7 @@ async fn one_at_a_time(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Resu
 
 async fn as_fast_as_it_goes(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Result<()> {
     let keys = Keys::uniform(KEYS);
-    let duration = Duration::from_secs(bench.pick(1, 1, 5));
+    let duration = Duration::from_millis(bench.pick(200, 1_000, 5_000));
     let load = ClosedLoop { workers: 50, duration, seed: bench.seed() };
     let about = format!("check of one as fast as it goes, {}", keys.describe());
     let scenario = Scenario {
@@ -375,7 +375,7 @@ async fn crowded(bench: &Bench, redis: &Arc<infra::Redis>) -> anyhow::Result<()>
             subjects.push(through_redis(redis, algorithm, keys));
             subjects.push(coalesced(redis, algorithm, keys));
         }
-        let duration = Duration::from_secs(bench.pick(1, 1, 5));
+        let duration = Duration::from_millis(bench.pick(200, 1_000, 5_000));
         let load = ClosedLoop { workers: CROWD, duration, seed: bench.seed() };
         let about = format!("check of one as fast as it goes, {}", keys.describe());
         let rounds = Some(REDIS_ROUNDS);

@@ -1,5 +1,5 @@
-//! How many checks a second the fronts answer, generator included, beside a Redis that is asked in
-//! the same way.
+//! How many checks a second the fronts answer, generator included, beside a Redis and another rate
+//! limiting server that are asked in the same way.
 //!
 //! A server on one thread, a generator on another: it sends on all its connections, then reads on
 //! all of them. Client libraries would cost more than the servers; the [`protocol`]s are written
@@ -20,8 +20,10 @@ use rate_limiter::{AlgorithmName, Store, http, resp};
 use super::scale::plenty;
 use super::{KEYS, Name, PATIENT, RedisStore};
 
+mod peer;
 mod protocol;
 
+use peer::Peer;
 use protocol::{Http, Incr, Protocol, Script, Throttle};
 
 /// Who answers, and where.
@@ -37,7 +39,8 @@ pub(super) async fn compare(bench: &Bench) -> anyhow::Result<()> {
         return Ok(());
     }
     let redis = infra::redis().await?;
-    let servers = Arc::new(servers(&redis).await?);
+    let peer = Peer::find().await?;
+    let servers = Arc::new(servers(&redis, peer.as_ref()).await?);
     let scenarios = [
         ("fronts-one-at-a-time", 64, 1, "64 connections, one request in flight on each"),
         ("fronts-sixteen-at-a-time", 32, 16, "32 connections, 16 requests in flight on each"),
@@ -56,7 +59,7 @@ pub(super) async fn compare(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn servers(redis: &infra::Redis) -> anyhow::Result<Vec<Server>> {
+async fn servers(redis: &infra::Redis, peer: Option<&Peer>) -> anyhow::Result<Vec<Server>> {
     let registry = Arc::new(Registry::new(Memory::default(), 1));
     registry.put(plenty(AlgorithmName::Gcra))?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -79,12 +82,23 @@ async fn servers(redis: &infra::Redis) -> anyhow::Result<Vec<Server>> {
     Ok([
         server("Redis INCR", Role::Peer, redis_at, || Box::new(Incr)),
         server("Redis EVALSHA", Role::Peer, redis_at, || Box::new(Script::new(script_hash()))),
-        server("RESP", Role::Answer, resp_at, || Box::new(Throttle)),
-        server("HTTP", Role::Answer, http_at, || Box::new(Http)),
+        server("RESP", Role::Answer, resp_at, || Box::new(Throttle::ours())),
+        server("HTTP", Role::Answer, http_at, || Box::new(Http::ours())),
     ]
     .into_iter()
     .chain(grpc()?)
+    .chain(peer.into_iter().flat_map(throttlecrab))
     .collect())
+}
+
+fn throttlecrab(peer: &Peer) -> Vec<Server> {
+    let server = |name, at, speaks| Server { name, role: Role::Peer, at, speaks };
+    vec![
+        server("throttlecrab RESP", peer.resp, || Box::new(Throttle::throttlecrab())),
+        server("throttlecrab HTTP", peer.http, || Box::new(Http::throttlecrab())),
+        #[cfg(feature = "envoy")]
+        server("throttlecrab gRPC", peer.grpc, || Box::new(protocol::Grpc::throttlecrab())),
+    ]
 }
 
 static SCRIPT_HASH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
@@ -111,7 +125,7 @@ fn grpc() -> anyhow::Result<Option<Server>> {
     let shutdown = service::Shutdown::new();
     let at = on_a_thread(move |listener| service::serve(listener, router, shutdown))?;
     let (name, role) = ("gRPC", Role::Answer);
-    Ok(Some(Server { name, role, at, speaks: || Box::new(protocol::Grpc::default()) }))
+    Ok(Some(Server { name, role, at, speaks: || Box::new(protocol::Grpc::ours()) }))
 }
 
 /// A server on a thread of its own, until the process ends.

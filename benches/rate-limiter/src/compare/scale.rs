@@ -117,7 +117,7 @@ pub(super) async fn with_replicas(bench: &Bench) -> anyhow::Result<()> {
         };
         let subjects =
             vec![coalesced("acknowledged at once", 0), coalesced("acknowledged by the replica", 1)];
-        let load = closed(bench, CROWD);
+        let load = closed(bench, std::env::var("CR").map_or(CROWD, |n| n.parse().unwrap()));
         let about = format!("check of one, coalesced, a replica, {}", keys.describe());
         let rounds = Some(REDIS_ROUNDS);
         let scenario = Scenario { rounds, ..Scenario::new(name, about, "acknowledged at once") };
@@ -163,12 +163,13 @@ pub(super) async fn side_by_side(bench: &Bench) -> anyhow::Result<()> {
 }
 
 fn closed(bench: &Bench, workers: usize) -> ClosedLoop {
-    let duration = Duration::from_secs(bench.pick(1, 1, 5));
+    let duration = Duration::from_millis(bench.pick(200, 1_000, 5_000));
     ClosedLoop { workers, duration, seed: bench.seed() }
 }
 
+/// More than any of many callers asks for, at one microsecond a token.
 fn gcra() -> Policy {
-    plenty(AlgorithmName::Gcra)
+    Policy::single("bench", AlgorithmName::Gcra, 1_000_000, 1_000, None).expect("legal numbers")
 }
 
 fn settings(wait_replicas: u32) -> RedisSettings {

@@ -83,27 +83,59 @@ impl Protocol for Script {
     }
 }
 
-/// Ours, as redis-cell.
-pub(super) struct Throttle;
+/// As redis-cell and throttlecrab are asked.
+pub(super) struct Throttle {
+    command: &'static str,
+    yes: &'static [u8],
+}
 
-impl Protocol for Throttle {
-    fn request(&mut self, caller: &str, output: &mut Vec<u8>) {
-        command(&["CL.THROTTLE", caller, "999999999", "1000000000", "1", "1"], output);
+impl Throttle {
+    pub(super) fn ours() -> Self {
+        Self { command: "CL.THROTTLE", yes: b"*5\r\n:0\r\n" }
     }
 
-    fn replies(&mut self, input: &[u8], _: &mut Vec<u8>) -> Result<(usize, usize), String> {
-        lines(input, 6, b"*5\r\n:0\r\n")
+    pub(super) fn throttlecrab() -> Self {
+        Self { command: "THROTTLE", yes: b"*5\r\n:1\r\n" }
     }
 }
 
-/// Ours, over HTTP/1.1.
-pub(super) struct Http;
+impl Protocol for Throttle {
+    fn request(&mut self, caller: &str, output: &mut Vec<u8>) {
+        command(&[self.command, caller, "999999999", "1000000000", "1", "1"], output);
+    }
+
+    fn replies(&mut self, input: &[u8], _: &mut Vec<u8>) -> Result<(usize, usize), String> {
+        lines(input, 6, self.yes)
+    }
+}
+
+/// HTTP/1.1.
+pub(super) struct Http {
+    path: &'static str,
+    /// What follows the caller in the body.
+    rest: &'static str,
+    /// How the body of a yes begins.
+    yes: &'static [u8],
+}
+
+impl Http {
+    pub(super) fn ours() -> Self {
+        Self { path: "/v1/check", rest: r#","policy":"bench"}"#, yes: b"{" }
+    }
+
+    pub(super) fn throttlecrab() -> Self {
+        let rest = r#","max_burst":999999999,"count_per_period":1000000000,"period":1}"#;
+        Self { path: "/throttle", rest, yes: br#"{"allowed":true"# }
+    }
+}
 
 impl Protocol for Http {
     fn request(&mut self, caller: &str, output: &mut Vec<u8>) {
-        let body = format!(r#"{{"policy":"bench","key":"{caller}"}}"#);
-        let head = "POST /v1/check HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
-        output.extend(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes());
+        let (path, body) = (self.path, format!(r#"{{"key":"{caller}"{}"#, self.rest));
+        let head = "HTTP/1.1\r\nhost: x\r\ncontent-type: application/json";
+        let length = body.len();
+        let request = format!("POST {path} {head}\r\ncontent-length: {length}\r\n\r\n{body}");
+        output.extend(request.into_bytes());
     }
 
     fn replies(&mut self, input: &[u8], _: &mut Vec<u8>) -> Result<(usize, usize), String> {
@@ -118,6 +150,9 @@ impl Protocol for Http {
             let end = head + 4 + length;
             if rest.len() < end {
                 break;
+            }
+            if !rest[head + 4..end].starts_with(self.yes) {
+                return Err(refused(rest));
             }
             (done, replies) = (done + end, replies + 1);
         }
@@ -149,11 +184,34 @@ mod grpc {
     const END_HEADERS: u8 = 4;
     const FRAME_HEAD_BYTES: usize = 9;
 
-    /// Ours, as Envoy asks: one method over HTTP/2, every request a stream.
-    #[derive(Default)]
+    /// One method over HTTP/2, every request a stream.
     pub(in super::super) struct Grpc {
+        path: &'static str,
+        message: fn(caller: &str) -> Vec<u8>,
         streams: u32,
         messages: usize,
+    }
+
+    impl Grpc {
+        /// As Envoy asks.
+        pub(in super::super) fn ours() -> Self {
+            let path = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+            let message = |caller: &str| {
+                let entry = [sized(0x0a, b"user"), sized(0x12, caller.as_bytes())].concat();
+                let descriptor = sized(0x0a, &entry);
+                [sized(0x0a, b"shop"), sized(0x12, &descriptor)].concat()
+            };
+            Self { path, message, streams: 0, messages: 0 }
+        }
+
+        pub(in super::super) fn throttlecrab() -> Self {
+            // max_burst 999,999,999, count_per_period 1,000,000,000, period 1, quantity 1
+            const LIMIT: &[u8] =
+                b"\x10\xff\x93\xeb\xdc\x03\x18\x80\x94\xeb\xdc\x03\x20\x01\x28\x01";
+            let message = |caller: &str| [&sized(0x0a, caller.as_bytes()), LIMIT].concat();
+            let path = "/throttlecrab.RateLimiter/Throttle";
+            Self { path, message, streams: 0, messages: 0 }
+        }
     }
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8], output: &mut Vec<u8>) {
@@ -164,8 +222,7 @@ mod grpc {
     }
 
     /// The header fields, none of them kept in the table of the connection.
-    fn fields() -> Vec<u8> {
-        let path = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+    fn fields(path: &str) -> Vec<u8> {
         let mut block = vec![0x83, 0x86]; // :method POST, :scheme http
         let mut field = |name: &[u8], value: &str| {
             block.extend(name);
@@ -193,13 +250,11 @@ mod grpc {
         }
 
         fn request(&mut self, caller: &str, output: &mut Vec<u8>) {
-            let entry = [sized(0x0a, b"user"), sized(0x12, caller.as_bytes())].concat();
-            let descriptor = sized(0x0a, &entry);
-            let message = [sized(0x0a, b"shop"), sized(0x12, &descriptor)].concat();
+            let message = (self.message)(caller);
             let prefix = [0, 0, 0, 0, message.len() as u8];
             let stream = 2 * self.streams + 1;
             self.streams += 1;
-            frame(HEADERS, END_HEADERS, stream, &fields(), output);
+            frame(HEADERS, END_HEADERS, stream, &fields(self.path), output);
             frame(DATA, END_STREAM, stream, &[&prefix[..], &message].concat(), output);
         }
 
@@ -214,7 +269,7 @@ mod grpc {
                 let Some(payload) = rest.get(..length) else { break };
                 done += FRAME_HEAD_BYTES + length;
                 match (head[3], head[4]) {
-                    // The prefix, and overall_code: OK.
+                    // The prefix, and the first field: overall_code OK, or allowed true.
                     (DATA, _) if payload.get(5..7) == Some(&[0x08, 0x01]) => self.messages += 1,
                     (DATA, _) if payload.is_empty() => {}
                     (HEADERS, flags) if flags & END_STREAM == 0 => {}
