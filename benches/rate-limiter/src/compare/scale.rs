@@ -117,7 +117,7 @@ pub(super) async fn with_replicas(bench: &Bench) -> anyhow::Result<()> {
         };
         let subjects =
             vec![coalesced("acknowledged at once", 0), coalesced("acknowledged by the replica", 1)];
-        let load = closed(bench, std::env::var("CR").map_or(CROWD, |n| n.parse().unwrap()));
+        let load = closed(bench, CROWD);
         let about = format!("check of one, coalesced, a replica, {}", keys.describe());
         let rounds = Some(REDIS_ROUNDS);
         let scenario = Scenario { rounds, ..Scenario::new(name, about, "acknowledged at once") };
