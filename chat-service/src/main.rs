@@ -128,7 +128,6 @@ async fn on_bus<S: Store, B: Bus>(store: S, bus: B, settings: Settings) -> anyho
     let router = http::router(node, Readiness::new(&shutdown));
     let router = service::harden(router, settings.server.limits());
     let listener = service::bind(settings.server.listen).await?;
-    tracing::info!("listening on http://{}", listener.local_addr()?);
     service::serve_with(listener, router, shutdown, settings.server.connection_limits()).await;
     Ok(())
 }

@@ -58,7 +58,11 @@ fn say(line: &str) {
     drop(writeln!(std::io::stdout(), "{line}"));
 }
 
+/// What somebody can do who finds no server.
+const ADVICE: &str = "start a server first: cargo run --release -p chat-service -- serve";
+
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    service::reach::somebody_answers("server", &settings.server, "http", ADVICE)?;
     let api = Api::new(&settings.server);
     let token = api.enter(&settings.user, &settings.password, &settings.device).await?;
     let to = match &settings.to {

@@ -106,7 +106,6 @@ async fn serve<I: Inventory>(inventory: I, settings: &Settings) -> anyhow::Resul
     let router = http::router(inventory, Readiness::new(&shutdown));
     let router = service::harden(router, settings.server.limits());
     let listener = service::bind(settings.server.listen).await?;
-    tracing::info!("listening on http://{}", listener.local_addr()?);
     service::serve_with(listener, router, shutdown, settings.server.connection_limits()).await;
     Ok(())
 }

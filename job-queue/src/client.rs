@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use service::reach::innermost;
 
 /// Longest wait for an answer: a long poll and some.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(35);
@@ -149,12 +150,8 @@ impl Client {
     }
 
     /// Who was asked, and what the innermost error says: "connection refused" and not "Connect".
-    fn cause(&self, error: &dyn std::error::Error) -> String {
-        let mut innermost = error;
-        while let Some(source) = innermost.source() {
-            innermost = source;
-        }
-        format!("{}: {innermost}", self.endpoint)
+    fn cause(&self, error: &(dyn std::error::Error + 'static)) -> String {
+        format!("{}: {}", self.endpoint, innermost(error))
     }
 
     /// Reads a JSON document of the service around the protocol: `/stats`, `/peek`.

@@ -84,9 +84,9 @@ fn workspace() -> &'static Path {
 }
 
 fn at_url(system: &str, url: String, headers: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
-    let scheme = if system == "lru-cache" { "redis://" } else { "http://" };
-    anyhow::ensure!(url.starts_with(scheme), "{url} does not begin with {scheme}");
-    somebody_answers(&url)?;
+    let scheme = if system == "lru-cache" { "redis" } else { "http" };
+    // One word about it instead of every promise broken.
+    service::reach::somebody_answers("url", &url, scheme, "start your service first")?;
     let out = &mut io::stdout();
     let again = format!("{system} --url {url}");
     if system == "lru-cache" {
@@ -109,14 +109,4 @@ fn at_url(system: &str, url: String, headers: Vec<(String, String)>) -> anyhow::
         async move { wire }
     };
     Ok(grader::exit(grader::grade(out, &again, promises, wire)))
-}
-
-/// One word about it instead of every promise broken.
-fn somebody_answers(url: &str) -> anyhow::Result<()> {
-    let uri: axum::http::Uri = url.parse().with_context(|| format!("{url} is not an address"))?;
-    let host = uri.host().with_context(|| format!("{url} names no host"))?;
-    let port = uri.port_u16().unwrap_or(if url.starts_with("redis://") { 6379 } else { 80 });
-    std::net::TcpStream::connect((host.trim_matches(['[', ']']), port))
-        .with_context(|| format!("nobody answers at {url}: start your service first"))?;
-    Ok(())
 }

@@ -204,7 +204,6 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
     let router = http::router(registry, Readiness::new(&shutdown));
     let router = service::harden(router, settings.server.limits());
     let listener = service::bind(settings.server.listen).await?;
-    tracing::info!("listening on http://{}", listener.local_addr()?);
     service::serve_with(listener, router, shutdown, settings.server.connection_limits()).await;
     Ok(())
 }

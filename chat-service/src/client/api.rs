@@ -7,6 +7,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use service::reach::innermost;
 
 use crate::ids::{ConversationId, Seq};
 
@@ -65,7 +66,8 @@ impl Api {
         };
         let no_answer = |error: &dyn std::fmt::Display| ApiError::NoAnswer(error.to_string());
         let request = request.body(Full::new(bytes)).map_err(|error| no_answer(&error))?;
-        let response = self.client.request(request).await.map_err(|error| no_answer(&error))?;
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| no_answer(&innermost(&error)))?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| no_answer(&error))?;
         let body = body.to_bytes();

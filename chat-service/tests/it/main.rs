@@ -6,6 +6,7 @@ mod support;
 mod checker;
 mod http;
 mod socket;
+mod terminal;
 mod nodes;
 mod faults;
 mod crash;

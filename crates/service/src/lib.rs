@@ -21,6 +21,7 @@ pub mod store_url;
 pub mod telemetry;
 #[cfg(feature = "otlp")]
 mod otlp;
+pub mod reach;
 
 // ---- one request
 pub mod request_id;

@@ -98,7 +98,7 @@ fn cluster_nodes(authority: &str) -> Result<Vec<String>, String> {
 }
 
 /// Hides what stands between the user and the `@`.
-fn without_password(url: &str) -> String {
+pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     match authority.rsplit_once('@').map(|(login, host)| (login.split_once(':'), host)) {

@@ -20,6 +20,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::request_id::RequestId;
 use crate::settings::{LogFormat, ServerSettings};
 
+/// Starts logging of a program that is not a server: lines for a terminal.
+pub fn init_client(filter: &str) {
+    let registry = tracing_subscriber::registry().with(EnvFilter::new(filter));
+    let _started_before = registry.with(lines(LogFormat::Pretty, std::io::stderr)).try_init();
+}
+
 /// Starts logging for this process. Only the first call in a process has an effect.
 pub fn init(settings: &ServerSettings) {
     let filter = EnvFilter::new(&settings.log_filter);

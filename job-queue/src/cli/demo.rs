@@ -123,6 +123,7 @@ impl Demo {
             .args(["work", "--queue", QUEUE, "--dead-letters", DEAD_LETTERS])
             .args(["--endpoint", endpoint, "--region", sqs::REGION_DEFAULT, "--concurrency", "2"])
             .args(["--visibility-seconds", &VISIBILITY_SECONDS.to_string()])
+            .args(["--log-filter", "error"])
             .args(["--pace-ms", &self.pace_ms.to_string(), "--ledger"])
             .arg(ledger)
             .stdout(Stdio::null())

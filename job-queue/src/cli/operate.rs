@@ -18,9 +18,24 @@ pub(crate) struct Server {
     pub(crate) region: String,
 }
 
+/// What somebody can do who finds no server.
+const ADVICE: &str = "start a server first: cargo run --release -p job-queue -- serve";
+
 impl Server {
     pub(crate) fn client(&self) -> Result<Client> {
         Ok(Client::new(&self.endpoint, &self.region)?)
+    }
+
+    /// # Errors
+    /// When nobody is there, with what to do about it.
+    pub(crate) fn must_answer(&self) -> Result<()> {
+        Ok(service::reach::somebody_answers("endpoint", &self.endpoint, "http", ADVICE)?)
+    }
+
+    /// A client of a server that is there.
+    fn reached(&self) -> Result<Client> {
+        self.must_answer()?;
+        self.client()
     }
 }
 
@@ -32,7 +47,7 @@ pub(crate) struct Stats {
 
 impl Stats {
     pub(crate) async fn run(self) -> Result<()> {
-        let stats: Vec<http::Stats> = self.server.client()?.get("/stats").await?;
+        let stats: Vec<http::Stats> = self.server.reached()?.get("/stats").await?;
         println!(
             "{:<28} {:>8} {:>9} {:>8} {:>10} {:>9} {:>9}  {:>17}  {:>17}",
             "queue",
@@ -77,7 +92,7 @@ pub(crate) struct Peek {
 impl Peek {
     pub(crate) async fn run(self) -> Result<()> {
         let path = format!("/peek/{}/{}?limit={}", self.server.region, self.queue, self.limit);
-        let messages: Vec<http::Peek> = self.server.client()?.get(&path).await?;
+        let messages: Vec<http::Peek> = self.server.reached()?.get(&path).await?;
         for it in &messages {
             let body: String = it.body.chars().take(60).collect();
             println!("{} {:<8} received {} times  {body}", it.id, it.phase, it.receives);
@@ -109,7 +124,7 @@ pub(crate) struct Redrive {
 
 impl Redrive {
     pub(crate) async fn run(self) -> Result<()> {
-        let client = self.server.client()?;
+        let client = self.server.reached()?;
         let source = arn(&client, &self.queue).await?;
         let mut input = json!({ "SourceArn": source });
         if let Some(to) = &self.to {

@@ -47,6 +47,9 @@ pub(crate) struct Work {
     /// each tick. On a FIFO queue a tick is one job all the same, elsewhere the ledger sees to it
     #[arg(long, value_name = "NAME=SECONDS=JSON", value_parser = recurring)]
     recurring: Vec<Recurring>,
+    /// Which lines are logged
+    #[arg(long, env = "SERVICE_LOG_FILTER", default_value = "info")]
+    log_filter: String,
     #[command(flatten)]
     server: Server,
 }
@@ -65,6 +68,7 @@ fn recurring(text: &str) -> Result<Recurring, String> {
 
 impl Work {
     pub(crate) async fn run(self) -> Result<()> {
+        service::telemetry::init_client(&self.log_filter);
         let shutdown = Shutdown::new();
         shutdown.on_signals()?;
         let ledger = Ledger::open(&self.ledger)
@@ -79,6 +83,10 @@ impl Work {
         let worker = Worker::new(self.server.client()?, settings)
             .handle(MakeThumbnails { ledger, pace })
             .observe(report);
+        // Workers outlive their servers, also one that is not there yet: wait, and say so.
+        if let Err(error) = self.server.must_answer() {
+            tracing::warn!("{error}; waiting for it");
+        }
         let stop = tokio_util::sync::CancellationToken::new();
         let stopping = stop.clone();
         tokio::spawn(async move {

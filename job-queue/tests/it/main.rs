@@ -2,6 +2,7 @@
 //! write, a worker's whole life, requests that make no sense.
 
 mod clients;
+mod commands;
 mod crash;
 mod fuzz;
 mod nonsense;

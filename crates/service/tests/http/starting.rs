@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Parser;
 use parking_lot::Mutex;
 use service::settings::LogFormat;
-use service::{Error, RequestId, ServerSettings, StoreSettings, StoreUrl};
+use service::{Error, RequestId, ServerSettings, StoreSettings, StoreUrl, reach};
 use tracing_subscriber::layer::SubscriberExt;
 
 #[derive(Parser)]
@@ -134,4 +134,25 @@ async fn every_line_of_a_request_carries_its_id() {
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("[THE-ID] ") && lines[0].contains("reserved"), "{text}");
     assert!(!lines[1].contains("THE-ID"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_command_is_told_in_one_line_why_nobody_can_be_asked() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let ask = |url: &str, scheme| reach::somebody_answers("server", url, scheme, "start one");
+    ask(&format!("http://{address}/mounted"), "http").unwrap();
+    ask(&format!("redis://:secret@{address}/0"), "redis").unwrap();
+    drop(listener);
+    for (url, says) in [
+        (&*format!("http://{address}"), "nobody answers there"),
+        (&*format!("http://user:secret@{address}"), "start one"),
+        (&*format!("redis://{address}"), "does not begin with http://"),
+        ("nonsense", "does not begin with http://"),
+        ("http://[", "is not an address"),
+    ] {
+        let message = ask(url, "http").unwrap_err().to_string();
+        assert!(message.starts_with("--server ") && message.contains(says), "{message}");
+        assert!(message.lines().count() == 1 && !message.contains("secret"), "{message}");
+    }
 }
