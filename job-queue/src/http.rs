@@ -169,11 +169,12 @@ pub fn router<Q: Metered>(queues: Q, account: &str, shutdown: &Shutdown) -> Rout
         let probe = probe.clone();
         async move { probe.list("us-east-1", None, 1).await.map(drop) }
     });
-    let (stats, openapi) = OpenApiRouter::new()
+    let (stats, mut openapi) = OpenApiRouter::new()
         .routes(routes!(stats))
         .routes(routes!(peek))
         .with_state(Operator::of(queues.clone()))
         .split_for_parts();
+    openapi.info.title = "job-queue".to_owned();
     Sqs::new(queues, account).router().merge(stats).merge(service::operations(ready, openapi))
 }
 

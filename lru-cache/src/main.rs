@@ -178,6 +178,7 @@ fn simulate(settings: &Simulate) -> anyhow::Result<()> {
     let path = settings.trace.display();
     let requests =
         trace::read(&settings.trace, settings.format).with_context(|| format!("{path}"))?;
+    anyhow::ensure!(!requests.is_empty(), "{path}: there is no request in it");
     let unit = if settings.bytes { Unit::Bytes } else { Unit::Entries };
     let mut outcomes = Vec::new();
     for &policy in settings.policy.iter().flatten() {

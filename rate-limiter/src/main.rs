@@ -1,12 +1,14 @@
 //! The rate-limiter service: settings, answer, serve.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::Parser;
+#[cfg(feature = "envoy")]
+use rate_limiter::envoy::tree::Tree;
 use rate_limiter::registry::{FileError, Registry};
 use rate_limiter::store::coalesced::CoalescedStore;
 use rate_limiter::store::gossip::GossipStore;
@@ -184,9 +186,13 @@ impl Settings {
 
 async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
     let registry = Arc::new(Registry::new(store, settings.servers));
+    // Every file is read before anything listens: a bad one leaves nothing half-started.
+    #[cfg(feature = "envoy")]
+    let trees = read_trees(&settings.envoy_config)?;
     if let Some(file) = settings.policies {
+        let seen = changed_at(&file);
         registry.load_file(&file).with_context(|| format!("--policies {}", file.display()))?;
-        tokio::spawn(reload(Arc::clone(&registry), file));
+        tokio::spawn(reload(Arc::clone(&registry), file, seen));
     }
     let shutdown: Shutdown = settings.server.shutdown()?;
     if let Some(listen) = settings.resp_listen {
@@ -198,9 +204,9 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
     #[cfg(feature = "envoy")]
     if let Some(listen) = settings.envoy_listen {
         let limits = settings.server.connection_limits();
-        let (files, registry) = (&settings.envoy_config, Arc::clone(&registry));
-        speak_envoy(listen, files, registry, shutdown.clone(), limits).await?;
+        speak_envoy(listen, trees, Arc::clone(&registry), shutdown.clone(), limits).await?;
     }
+    must_hear_of_a_dead_store(registry.store(), &settings.store.store).await;
     let router = http::router(registry, Readiness::new(&shutdown));
     let router = service::harden(router, settings.server.limits());
     let listener = service::bind(settings.server.listen).await?;
@@ -208,20 +214,39 @@ async fn serve<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A store that is down is what `on_store_failure` is for, and so no reason not to start. But a
+/// mistyped URL looks the same, and would be found out by the limits that are not kept.
+async fn must_hear_of_a_dead_store<S: Store>(store: &S, url: &StoreUrl) {
+    if let Err(error) = store.ping().await {
+        tracing::warn!(
+            "{} ({error}). Until it answers, `on_store_failure` of each policy decides. \
+             `--store memory:` needs no server",
+            url.unusable()
+        );
+    }
+}
+
+#[cfg(feature = "envoy")]
+fn read_trees(files: &[PathBuf]) -> anyhow::Result<Vec<Tree>> {
+    let mut trees: Vec<Tree> = Vec::new();
+    for file in files {
+        let flag = format!("--envoy-config {}", file.display());
+        let tree = Tree::read(file).map_err(anyhow::Error::from_boxed).context(flag.clone())?;
+        let is_new = trees.iter().all(|other| other.domain != tree.domain);
+        anyhow::ensure!(is_new, "{flag}: domain {:?} is in another file, too", tree.domain);
+        trees.push(tree);
+    }
+    Ok(trees)
+}
+
 #[cfg(feature = "envoy")]
 async fn speak_envoy<S: Store>(
     listen: SocketAddr,
-    files: &[PathBuf],
+    trees: Vec<Tree>,
     registry: Arc<Registry<S>>,
     shutdown: Shutdown,
     limits: service::ConnectionLimits,
 ) -> anyhow::Result<()> {
-    use rate_limiter::envoy::tree::Tree;
-    let mut trees = Vec::new();
-    for file in files {
-        let tree = Tree::read(file).map_err(anyhow::Error::from_boxed);
-        trees.push(tree.with_context(|| format!("--envoy-config {}", file.display()))?);
-    }
     let envoy = Arc::new(rate_limiter::envoy::Envoy::new(registry, trees));
     let listener = tokio::net::TcpListener::bind(listen)
         .await
@@ -232,16 +257,18 @@ async fn speak_envoy<S: Store>(
     Ok(())
 }
 
-/// Reads the policy file whenever it changes. A bad file is refused, once, and the policies that
-/// were enforced before it stay.
-async fn reload<S: Store>(registry: Arc<Registry<S>>, file: PathBuf) {
-    let changed_at = || std::fs::metadata(&file).and_then(|meta| meta.modified()).ok();
-    let mut seen = changed_at();
+fn changed_at(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).and_then(|meta| meta.modified()).ok()
+}
+
+/// Reads the policy file whenever it is not what it was when it was `seen`. A bad file is refused,
+/// once, and the policies that were enforced before it stay; so they do without any file.
+async fn reload<S: Store>(registry: Arc<Registry<S>>, file: PathBuf, mut seen: Option<SystemTime>) {
     let mut interval = tokio::time::interval(RELOAD_INTERVAL);
     loop {
         interval.tick().await;
-        let now = changed_at();
-        if now.is_none() || now == seen {
+        let now = changed_at(&file);
+        if now == seen {
             continue;
         }
         seen = now;

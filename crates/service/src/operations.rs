@@ -19,7 +19,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use futures::future::{BoxFuture, join_all};
 use serde::Serialize;
-use utoipa::openapi::{OpenApi, Server};
+use utoipa::openapi::{Info, OpenApi, Server};
 
 use crate::extract::Json;
 use crate::problem::{Place, Problem};
@@ -102,7 +102,9 @@ struct Operator {
 
 /// The router of the operator's endpoints, to be merged with a system's routes before they are
 /// hardened or mounted.
-pub fn operations(readiness: Readiness, openapi: OpenApi) -> Router {
+pub fn operations(readiness: Readiness, mut openapi: OpenApi) -> Router {
+    // Trap: utoipa-axum fills in its own description, version and author, who is not whom to ask.
+    openapi.info = Info::new(openapi.info.title, env!("CARGO_PKG_VERSION").to_owned());
     let openapi = Arc::new(openapi);
     Router::new()
         .route("/healthz", get(async || Json(Status { status: "alive" })))

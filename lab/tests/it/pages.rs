@@ -223,6 +223,19 @@ async fn a_question_is_told_to_its_end_with_its_verdict() {
 }
 
 #[tokio::test]
+async fn every_system_that_speaks_http_describes_itself_and_nobody_else() {
+    let lab = Lab::start().await;
+    for system in
+        ["rate-limiter", "url-shortener", "job-queue", "inventory-locking", "chat-service"]
+    {
+        let (_, document) = lab.json("GET", &format!("/{system}/openapi.json"), None).await;
+        let info = &document["info"];
+        assert_eq!((&info["title"], info.get("contact")), (&system.into(), None), "{info}");
+        assert_eq!(info.get("description"), None, "{info}");
+    }
+}
+
+#[tokio::test]
 async fn the_chart_of_a_question_marks_its_faults() {
     let Some(program) = browser::found() else { return };
     if !infra::found().await.redis.is_usable() {

@@ -4,3 +4,4 @@
 mod differential;
 mod policies;
 mod server;
+mod simulating;

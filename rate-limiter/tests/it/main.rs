@@ -14,3 +14,4 @@ mod processes;
 mod redis;
 mod resp;
 mod split;
+mod starting;
