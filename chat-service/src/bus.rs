@@ -5,7 +5,7 @@
 //! server looks at the logs of its connections again. Nobody is ever waited for, and an offline
 //! user costs the bus nothing.
 //!
-//! Invariants, each a promise of [`conformance`](crate::conformance):
+//! Invariants, each a promise of `conformance`:
 //! - every listener hears every event published after it was attached, its own included, or hears
 //!   `Gap` afterwards
 //! - events of one publisher about one conversation arrive in the order of publishing

@@ -4,7 +4,7 @@
 //! sees is a read of that log from a cursor: live push, resume after a tunnel, delivery after a
 //! week offline and scrolling up are the same read at different positions.
 //!
-//! Invariants, each a promise of [`conformance`](crate::conformance):
+//! Invariants, each a promise of `conformance`:
 //! - *sent* means durable: an appended message is never lost, and gets the next sequence.
 //! - one client id, one message: a repeat returns the original sequence.
 //! - *delivered* means that a device acknowledged; *read* is a cumulative cursor. Both only grow.

@@ -19,7 +19,7 @@
 //! 9. Clients see `RateLimit` fields, `Retry-After` and a problem document ([`headers`],
 //!    [`layer`]).
 //! 10. Everything above is a test over every (algorithm × store), and a dozen wrong limiters show
-//!     that the tests can fail ([`conformance`]).
+//!     that the tests can fail (`conformance`).
 //!
 //! When one Redis is not enough: many checks share one call ([`store::coalesced`]), tokens are leased
 //! ([`store::lease`]), callers are spread over a cluster and a failover forgets nothing that was

@@ -4,7 +4,7 @@
 //! named by a [`Key`]. Everything else in the crate is an *answer*: an implementation of this
 //! trait that keeps the same promises at another price.
 //!
-//! Invariants, each a test of the same name in [`conformance`](crate::conformance):
+//! Invariants, each a test of the same name in `conformance`:
 //! - `never_admits_more_than_the_bound`: the bound is the algorithm's own ([`crate::algorithm`]).
 //! - `a_denial_changes_nothing`: asking again after a denial gives the answer it would have given.
 //! - `retry_after_is_tight`: denied one microsecond before it, allowed at it, if nobody else acts.

@@ -21,7 +21,7 @@
 //! 9. Unique visitors are HyperLogLog sketches that merge over days and servers; no address is
 //!    stored.
 //! 10. Everything above is a test over every store and every generator, and the wrong shorteners
-//!     show that the tests can fail ([`conformance`]).
+//!     show that the tests can fail (`conformance`).
 
 // The contract
 pub mod link;

@@ -4,7 +4,7 @@
 //! Everything in [`store`](crate::store) is an *answer*: an implementation of [`Links`] that keeps
 //! the same promises at another price.
 //!
-//! Invariants, each a test of the same name in [`conformance`](crate::conformance):
+//! Invariants, each a test of the same name in `conformance`:
 //! - `one_code_has_one_winner`: of any number of racing creates of a code exactly one succeeds.
 //! - `a_deleted_code_stays_taken`: somebody printed it; it must never lead elsewhere.
 //! - `a_stale_version_changes_nothing`: versions only grow, and a write names the one it read.

@@ -1,7 +1,7 @@
 //! What redirects ask before anybody asks the store. Two answers: all links in memory
 //! ([`index`](crate::index)), or those that were asked for lately ([`recent`](crate::recent)).
 //!
-//! Invariants, each a promise in [`conformance::lookups`](crate::conformance::lookups):
+//! Invariants, each a promise in `conformance::lookups`:
 //! - what [`apply`](Lookup::apply) told is seen by every find that begins after it;
 //! - whatever comes late, a reading of the past or an older version, changes nothing;
 //! - however many ask for one code at once, the store is asked once.

@@ -51,7 +51,7 @@ fn a_bad_policy_file_stops_the_start_and_what_is_wrong_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("policies.toml");
     for (text, says) in [
-        (GOOD.replace("}]", "}"), "line 2, column"),
+        (GOOD.replace("}]", "}"), "line 3, column 1"),
         (GOOD.replace("rate =", "ratte ="), "unknown field `ratte`"),
         (GOOD.replace("rate = 2", "rate = 'two'"), "line 2, column 48"),
         (GOOD.replace("rate = 2", "rate = 0"), "limits/0/rate must be at least 1"),

@@ -44,7 +44,27 @@ pub(crate) fn check(path: &str, text: &str) -> Vec<Problem> {
             problems.push(Problem::new(path, number, format!("`{pattern}`: {instead}")));
         }
     }
+    problems.extend(links_to_the_suite(path, text));
     problems
+}
+
+/// The suite is behind a feature: a link to it from outside is broken wherever the feature is off,
+/// and the documents of the whole workspace, where it is on, do not show that.
+fn links_to_the_suite(path: &str, text: &str) -> Vec<Problem> {
+    // In testkit, which makes suites, it is always there.
+    if path.contains("/conformance") || path.starts_with("crates/") {
+        return vec![];
+    }
+    let is_prose = |line: &str| line.starts_with("///") || line.starts_with("//!");
+    let is_link =
+        |line: &str| line.contains("](crate::conformance") || line.contains("[`conformance");
+    (1..)
+        .zip(text.lines().map(str::trim_start))
+        .filter(|(_, line)| is_prose(line) && is_link(line))
+        .map(|(number, _)| {
+            Problem::new(path, number, "`conformance` is behind a feature: name it, do not link it")
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -67,6 +87,16 @@ mod tests {
         let function = |lines: usize| format!("//! Why.\nfn a() {{{}}}\n", "\n".repeat(lines - 1));
         assert!(says(&function(70)).is_empty());
         assert!(says(&function(71))[0].starts_with("`a` has 71 lines"));
+    }
+
+    #[test]
+    fn links_to_the_suite_are_reported_outside_it() {
+        for link in ["[`conformance`]", "[the suite](crate::conformance::lookups)"] {
+            let text = format!("//! Each a promise of {link}.\n");
+            assert_eq!(says(&text), ["`conformance` is behind a feature: name it, do not link it"]);
+            assert!(check("x/src/conformance/lookups.rs", &text).is_empty());
+        }
+        assert!(says("//! Each a promise of `conformance`.\n").is_empty());
     }
 
     #[test]
