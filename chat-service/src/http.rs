@@ -81,8 +81,10 @@ impl From<Error> for Problem {
                 of(StatusCode::CONFLICT, "urn:problem:bound-reached", "A bound was reached")
             }
             Error::Unavailable { .. } => {
-                tracing::warn!(error = %error, "unavailable");
-                Self::unavailable("the service cannot answer this now", RETRY_AFTER)
+                // The cause names a full disk or a lost server; the client is not told.
+                tracing::warn!(?error, "the store did not answer");
+                let detail = "the store did not answer; it may have been done: ask again";
+                Self::unavailable(detail, RETRY_AFTER)
             }
         }
     }

@@ -420,7 +420,7 @@ impl Store for Sqlite {
             messages.iter().map(one).collect::<Result<Vec<_>, Error>>()
         });
         appended.await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "a batch was not appended");
+            tracing::warn!(?error, "a batch was not appended");
             let failed = || Err(Error::Unavailable { what: "append", source: None });
             (0..count).map(|_| failed()).collect()
         })
@@ -478,7 +478,7 @@ impl Store for Sqlite {
             cursors.into_iter().map(one).collect::<Result<Vec<_>, Error>>()
         });
         moved.await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "acknowledgements were not stored");
+            tracing::warn!(?error, "acknowledgements were not stored");
             let failed = || Err(Error::Unavailable { what: "acknowledge", source: None });
             (0..count).map(|_| failed()).collect()
         })

@@ -10,5 +10,6 @@ mod terminal;
 mod nodes;
 mod faults;
 mod crash;
+mod full_disk;
 #[cfg(feature = "kafka")]
 mod kafka;

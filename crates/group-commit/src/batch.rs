@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
+use crate::health::Health;
 use crate::job::{Job, Read, run_cached};
 use crate::options::Options;
 
@@ -29,6 +30,7 @@ impl Message {
 pub(crate) fn write(connection: Connection, mut queue: mpsc::Receiver<Message>, options: &Options) {
     let mut messages = Vec::with_capacity(options.batch_limit);
     let mut closing = Vec::new();
+    let mut health = Health::of(&connection, options.name);
     // There is no timer: a batch is what has queued while the last commit ran.
     while queue.blocking_recv_many(&mut messages, options.batch_limit.max(1)) > 0 {
         let mut jobs = Vec::with_capacity(messages.len());
@@ -45,7 +47,7 @@ pub(crate) fn write(connection: Connection, mut queue: mpsc::Receiver<Message>, 
         }
         let mut jobs = jobs.into_iter();
         while jobs.len() > 0 {
-            one_transaction(&connection, &mut jobs, options.name);
+            one_transaction(&connection, &mut jobs, options.name, &mut health);
         }
     }
     drop(connection);
@@ -69,11 +71,14 @@ fn one_transaction(
     connection: &Connection,
     jobs: &mut vec::IntoIter<Box<dyn Job>>,
     name: &'static str,
+    health: &mut Health,
 ) {
     if let Err(error) = run_cached(connection, "BEGIN IMMEDIATE") {
         let refused = Err(Error::NotCommitted(Arc::new(error)));
+        health.note(&refused);
         return jobs.for_each(|job| job.answer(&refused));
     }
+    let changes_before = connection.total_changes();
     let alone = jobs.len() == 1;
     let mut ran = Vec::with_capacity(jobs.len());
     let mut keep_any = false;
@@ -101,6 +106,10 @@ fn one_transaction(
         // After a failed commit the transaction is still open. If even this fails, the next
         // BEGIN does too, and says so to its callers.
         drop(run_cached(connection, "ROLLBACK"));
+    }
+    // A batch that wrote nothing shows nothing about the disk.
+    if result.is_err() || connection.total_changes() > changes_before {
+        health.note(&result);
     }
     ran.into_iter().for_each(|job| job.answer(&result));
 }

@@ -49,6 +49,7 @@ mod error;
 mod options;
 mod writer;
 mod job;
+mod health;
 mod batch;
 mod readers;
 mod connection;

@@ -50,6 +50,8 @@ pub use kafka::{Kafka, kafka};
 
 mod slow_fsync;
 pub use slow_fsync::SlowFsync;
+mod small_disk;
+pub use small_disk::SmallDisk;
 
 mod postgres;
 pub use postgres::database::Database;

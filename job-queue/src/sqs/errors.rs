@@ -182,8 +182,10 @@ impl From<Error> for Fault {
             Error::PurgedRecently => Code::PurgeQueueInProgress,
             Error::Full { .. } => Code::ServiceUnavailable,
             Error::Unavailable { .. } => {
+                // The cause names a full disk or a lost server; the client is not told.
                 tracing::error!(error = ?error, "the store failed");
-                Code::ServiceUnavailable
+                let message = "The store did not answer; it may have been done. Try again.";
+                return Self::new(Code::ServiceUnavailable, message);
             }
         };
         Self::new(code, error.to_string())

@@ -114,7 +114,8 @@ impl Sqlite {
         T: Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
-        self.writer
+        let answer = self
+            .writer
             .call(move |tx| {
                 shared.catch_up(tx)?;
                 let mut changes = Vec::new();
@@ -129,7 +130,14 @@ impl Sqlite {
                 }
                 Ok(decided)
             })
-            .await?
+            .await;
+        if answer.is_err() {
+            // What was decided in memory and is not on disk must not be seen in `/stats` either.
+            // If even reading fails now, the next call reads back what is there.
+            let shared = Arc::clone(&self.shared);
+            drop(self.writer.call(move |tx| shared.catch_up(tx)).await);
+        }
+        answer?
     }
 
     /// The queue as it is now; looked up again after a reload.

@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod crash;
+mod full_disk;
 mod fuzz;
 mod nonsense;
 mod recovery;

@@ -6,6 +6,7 @@ mod orphans;
 mod postgres;
 mod redis;
 mod resolution;
+mod small_disk;
 mod victim;
 
 use std::time::{Duration, Instant};
