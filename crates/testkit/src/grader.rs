@@ -90,6 +90,7 @@ fn judge_all<F: Send + Sync + 'static>(
 ) -> io::Result<bool> {
     let mut hung = 0;
     let mut kept = 0;
+    let mut first = None;
     let mut first_broken = None;
     for (number, promise) in (1..).zip(&promises) {
         if hung == HANGS_MAX {
@@ -97,23 +98,32 @@ fn judge_all<F: Send + Sync + 'static>(
             break;
         }
         let judged = judge(*promise, Arc::clone(make), PROMISE_LIMIT);
-        writeln!(out, "{number:>3}  {}  {}: {}", mark(&judged.outcome), judged.name, judged.says)?;
+        let mark = mark(&judged.outcome);
+        writeln!(out, "{number:>3}  {mark}  {}: {}", judged.name, judged.says)?;
         hung += usize::from(matches!(judged.outcome, Outcome::Hung(_)));
-        kept += usize::from(judged.outcome.is_kept());
-        if !judged.outcome.is_kept() && first_broken.is_none() {
-            first_broken = Some((judged, *promise));
+        match mark {
+            KEPT => kept += 1,
+            _ if first.is_none() => first = Some((judged, *promise)),
+            // Behind a part that is yet to be written: a mistake in what is written already.
+            BROKEN if first_broken.is_none() => first_broken = Some((judged, *promise)),
+            _ => {}
         }
     }
-    if let Some((judged, promise)) = first_broken {
+    if let Some((judged, promise)) = first {
+        let is_to_do = mark(&judged.outcome) == TO_DO;
+        writeln!(out, "\nThe first one to look at: {}", judged.name)?;
         explain(out, &shortest_telling(judged, promise, make), system)?;
+        if let Some((judged, promise)) = first_broken.filter(|_| is_to_do) {
+            writeln!(out, "\nThe first one that what you have breaks: {}", judged.name)?;
+            explain(out, &shortest_telling(judged, promise, make), system)?;
+        }
     }
     writeln!(out, "\n{kept} of {} promises kept", promises.len())?;
     Ok(kept == promises.len() && kept > 0)
 }
 
-/// Tells what the first promise that is not kept says, and what happened instead.
+/// Tells what a promise that is not kept says, and what happened instead.
 fn explain(out: &mut impl Write, first: &Judged, system: &str) -> io::Result<()> {
-    writeln!(out, "\nThe first one to look at: {}", first.name)?;
     writeln!(out, "  promised  {}", first.says)?;
     let what = first.outcome.to_string();
     match what.split_once(TODO) {
@@ -151,11 +161,15 @@ fn events(judged: &Judged) -> usize {
     }
 }
 
+const KEPT: &str = "kept  ";
+const TO_DO: &str = "to do ";
+const BROKEN: &str = "BROKEN";
+
 fn mark(outcome: &Outcome) -> &'static str {
     match outcome {
-        Outcome::Kept => "kept  ",
+        Outcome::Kept => KEPT,
         // Also where it was a task of the check that came upon it.
-        other if other.to_string().contains(TODO) => "to do ",
-        _ => "BROKEN",
+        other if other.to_string().contains(TODO) => TO_DO,
+        _ => BROKEN,
     }
 }

@@ -1,10 +1,10 @@
 //! Your rate limiter: several servers, one quota.
 //!
 //! Start with `check`: look the caller up, refill the bucket for the time that has passed, take
-//! `cost` out if every limit of the policy has it, and say when to come back if not. The contract
-//! is `rate-limiter/src/limiter.rs`; `cargo run --release -- grade rate-limiter` says how far you
-//! are.
-#![allow(clippy::todo, unused_variables, reason = "the bodies are yours to fill in")]
+//! `cost` out if every limit of the policy has it, and say when to come back if not; `peek` is the
+//! same without taking. The contract is `rate-limiter/src/limiter.rs`;
+//! `cargo run --release -- grade rate-limiter` says how far you are.
+#![allow(clippy::todo, missing_docs, unused_variables, reason = "the bodies are yours to fill in")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
