@@ -119,6 +119,8 @@ pub struct Bench {
     options: Options,
     environment: Environment,
     made: std::sync::Arc<Mutex<Vec<Table>>>,
+    /// What `--only` leaves out, for who named nothing that there is.
+    passed_over: std::sync::Arc<Mutex<Vec<String>>>,
 }
 
 /// Runs a comparison: prints each table as it is finished and writes JSON, SVG and HTML below
@@ -147,9 +149,17 @@ where
     if !environment.optimised {
         println!("This binary is not optimised: add --release before believing anything below.\n");
     }
-    run(Bench { system, options, environment, made: std::sync::Arc::clone(&made) }).await?;
+    let passed_over = std::sync::Arc::<Mutex<Vec<String>>>::default();
+    let only = options.only.clone().unwrap_or_default();
+    let (made_here, passed_here) = (made.clone(), passed_over.clone());
+    run(Bench { system, options, environment, made: made_here, passed_over: passed_here }).await?;
     let tables = std::mem::take(&mut *made.lock().unwrap_or_else(|e| e.into_inner()));
-    anyhow::ensure!(!tables.is_empty(), "nothing was compared: no scenario has that name");
+    let there_are = passed_over.lock().unwrap_or_else(|e| e.into_inner()).join(", ");
+    anyhow::ensure!(
+        !tables.is_empty(),
+        "nothing was compared: no scenario and no subject has {only:?} in its name; \
+         the scenarios are: {there_are}"
+    );
     let broken: Vec<String> = tables.iter().flat_map(Table::broken).collect();
     anyhow::ensure!(broken.is_empty(), "invariants broke:\n  {}", broken.join("\n  "));
     Ok(tables)
@@ -186,7 +196,19 @@ impl Bench {
     /// prepare.
     pub fn wants_any(&self, beginnings: &[&str]) -> bool {
         let only = self.options.only.as_deref();
-        only.is_none_or(|only| beginnings.iter().any(|begins| only.starts_with(begins)))
+        let wants =
+            only.is_none_or(|only| beginnings.iter().any(|begins| only.starts_with(begins)));
+        if !wants {
+            beginnings.iter().for_each(|begins| self.pass_over(&format!("{begins}...")));
+        }
+        wants
+    }
+
+    fn pass_over(&self, scenario: &str) {
+        let mut passed_over = self.passed_over.lock().unwrap_or_else(|e| e.into_inner());
+        if !passed_over.iter().any(|other| other == scenario) {
+            passed_over.push(scenario.to_owned());
+        }
     }
 
     /// Whether `--only` names this scenario (it may also name a subject).
@@ -304,6 +326,7 @@ impl Bench {
         }
         let only = self.options.only.clone().unwrap_or_default();
         if !subjects.iter().any(|subject| name(subject).contains(&only)) {
+            self.pass_over(scenario.name);
             return Ok(Vec::new());
         }
         let keep =
@@ -409,7 +432,8 @@ mod tests {
         let only = only.map(str::to_owned);
         let options = Options { length: Length::Quick, only, seed: 1 };
         let environment = Environment::capture();
-        Bench { system: "test", options, environment, made: std::sync::Arc::default() }
+        let (made, passed_over) = Default::default();
+        Bench { system: "test", options, environment, made, passed_over }
     }
 
     fn subject(name: &str, takes_ms: u64, check: Result<(), String>) -> Subject {
@@ -451,6 +475,21 @@ mod tests {
         assert!(rows[0].is_valid() && rows[0].versus.is_none());
         assert_eq!(rows[2].flaws, ["invariant broken: sold twice"]);
         assert!(rows[2].versus.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_names_no_scenario_is_told_which_there_are() {
+        let only = Some("nothing".to_owned());
+        let options = Options { length: Length::Quick, only, seed: 1 };
+        let run = |bench: Bench| async move {
+            let scenario = Scenario::new("steady", "", "slow");
+            assert!(bench.chosen(&scenario, vec!["slow".to_owned()], |name| name)?.is_empty());
+            assert!(!bench.wants_any(&["http-"]));
+            Ok(())
+        };
+        let error = gather("test", options, run).await.unwrap_err().to_string();
+        assert!(error.contains("\"nothing\""), "{error}");
+        assert!(error.ends_with("the scenarios are: steady, http-..."), "{error}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{Asked, Event, Question, Stage, System, What, report, results_directo
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// `<system>/<question>`, or `<system>` for all of its questions.
-    #[arg(required_unless_present_any = ["list", "all"], conflicts_with_all = ["list", "all"])]
+    #[arg(conflicts_with_all = ["list", "all"])]
     question: Option<String>,
     /// Print every question, one a line.
     #[arg(long)]
@@ -36,6 +36,8 @@ pub async fn run(systems: Vec<System>, arguments: Arguments) -> anyhow::Result<E
         list(&systems);
         return Ok(ExitCode::SUCCESS);
     }
+    let which = arguments.question.is_some() || arguments.all;
+    anyhow::ensure!(which, "which question? `ask --list` prints them, `ask --all` asks them all");
     let questions = chosen(systems, arguments.question.as_deref())?;
     anyhow::ensure!(!questions.is_empty(), "there is nothing to ask yet");
     let mut failed = Vec::new();
