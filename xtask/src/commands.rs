@@ -43,7 +43,8 @@ pub(crate) fn test(how: How, rest: &[String]) -> Result<()> {
     let _ = std::fs::remove_file(not_fuzzed);
     let tests = tests.spawn_and_wait();
     // The tests have built what documents run. Some of them were asked for by name: not documents.
-    let documents = if rest.is_empty() { documents::documents(false, &features) } else { Ok(()) };
+    let documents =
+        if rest.is_empty() { documents::documents(false, &features, &[]) } else { Ok(()) };
     if let Ok(reason) = std::fs::read_to_string(not_fuzzed) {
         println!("NOT RUN: the API fuzzer, because {reason}");
     }

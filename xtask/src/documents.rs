@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 
@@ -32,8 +33,13 @@ struct Told {
     failed: Vec<String>,
 }
 
-/// Builds what documents run, and goes through all of them.
-pub(crate) fn documents(release: bool, features: &[String]) -> Result<()> {
+/// Builds what documents run, and goes through all of them, or through those that are named.
+pub(crate) fn documents(release: bool, features: &[String], only: &[String]) -> Result<()> {
+    let mut documents = tidy::files()?;
+    documents.retain(|path| path.ends_with(".md") && (only.is_empty() || only.contains(path)));
+    if let Some(file) = only.iter().find(|file| !documents.contains(file)) {
+        bail!("{file} is no document of the workspace; name it from the root, as git does");
+    }
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.args(["build", "--workspace", "--bins", "--examples"]).args(features);
     if release {
@@ -44,8 +50,7 @@ pub(crate) fn documents(release: bool, features: &[String]) -> Result<()> {
     let mut told = Told::default();
     // Said twice, it is done once; but a block is done whole.
     let mut done = HashMap::<String, usize>::new();
-    let documents = tidy::files()?.into_iter().filter(|path| path.ends_with(".md"));
-    for (number, path) in documents.enumerate() {
+    for (number, path) in documents.into_iter().enumerate() {
         let commands = written::commands(&path, &fs::read_to_string(&path)?);
         go_through(&known, number, &commands, &mut done, &mut told)?;
     }
@@ -121,8 +126,10 @@ fn carry_out(
         }
         Step::Run { shell, ends } => {
             if !again(&shell) {
+                let begun = Instant::now();
                 place.run(&format!("{exports}{shell}"), ends, &written.shows)?;
-                told.say("ran", written, &short(&shell));
+                let took = begun.elapsed().as_secs_f64();
+                told.say("ran", written, &format!("{}, {took:.0} s", short(&shell)));
             }
             told.carried_out += 1;
         }

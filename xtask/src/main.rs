@@ -20,7 +20,7 @@ cargo x setup                install what the tests need and this machine lacks
 cargo x lint                 fmt, tidy, clippy and rustdoc, all without a warning
 cargo x ci                   lint + test
 cargo x tidy                 the house rules that a program can check
-cargo x documents            carry out every command of every document (--release: and all of it)
+cargo x documents [FILE..]   carry out every command of every document (--release: and all of it)
 cargo x tables               write what `compare` measured into the documents
 cargo x practice             how far your answers in practice/ are, system by system
 cargo x cold [PART..]        time what a newcomer waits for: build (from nothing), start, tests
@@ -79,7 +79,10 @@ fn run(asked: &Asked) -> Result<()> {
         "tidy" => tidy::tidy(),
         "tables" => commands::tables(),
         "practice" => practice::practice(),
-        "documents" => documents::documents(asked.how.release, &commands::features(asked.how)?),
+        "documents" => {
+            let features = commands::features(asked.how)?;
+            documents::documents(asked.how.release, &features, &asked.rest)
+        }
         "cold" => cold::cold(&asked.rest, asked.how),
         "up" => up::up(asked.how),
         "down" => up::down(),
@@ -114,10 +117,13 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Asked> {
             part if asked.command == "cold" && cold::PARTS.contains(&part) => {
                 asked.rest.push(argument);
             }
+            file if asked.command == "documents" && file.ends_with(".md") => {
+                asked.rest.push(argument);
+            }
             unknown => bail!("`{unknown}` is not known here\n\n{USAGE}"),
         }
     }
-    if !asked.rest.is_empty() && !["test", "cold"].contains(&asked.command.as_str()) {
+    if !asked.rest.is_empty() && !["test", "cold", "documents"].contains(&asked.command.as_str()) {
         bail!("only `cargo x test` takes arguments after `--`\n\n{USAGE}");
     }
     Ok(asked)
@@ -145,6 +151,8 @@ mod tests {
         assert!(error.contains("`tets`") && error.contains("cargo x test"), "{error}");
         assert!(parsed("lint -- --fix").is_err());
         assert_eq!(parsed("cold start tests").expect("parts").rest, ["start", "tests"]);
+        assert_eq!(parsed("documents README.md").expect("a file").rest, ["README.md"]);
+        assert!(parsed("documents readme").is_err() && parsed("tidy README.md").is_err());
         assert!(parsed("cold stat").is_err() && parsed("lint start").is_err());
     }
 }
