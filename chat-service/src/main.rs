@@ -96,9 +96,8 @@ async fn on_store<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> 
     match settings.bus.as_str() {
         "local:" => on_bus(store, Local::default(), settings).await,
         url if url.starts_with("redis://") => {
-            let bus = RedisBus::connect(url).await;
-            let why = || format!("--bus {url}: is a Redis running there? `cargo x up` starts one");
-            on_bus(store, bus.with_context(why)?, settings).await
+            let bus = RedisBus::connect(url).await.with_context(|| unusable_bus(url))?;
+            on_bus(store, bus, settings).await
         }
         #[cfg(feature = "kafka")]
         url if url.starts_with("kafka://") => {
@@ -113,6 +112,14 @@ async fn on_store<S: Store>(store: S, settings: Settings) -> anyhow::Result<()> 
     }
 }
 
+/// What somebody can do whose servers cannot tell each other anything.
+fn unusable_bus(url: &str) -> String {
+    match url.starts_with("redis://") {
+        true => format!("--bus {url}: is a Redis running there? `cargo x up` starts one"),
+        false => format!("--bus {url}"),
+    }
+}
+
 async fn on_bus<S: Store, B: Bus>(store: S, bus: B, settings: Settings) -> anyhow::Result<()> {
     let shutdown = settings.server.shutdown()?;
     let node_settings = NodeSettings {
@@ -124,7 +131,8 @@ async fn on_bus<S: Store, B: Bus>(store: S, bus: B, settings: Settings) -> anyho
         ..NodeSettings::default()
     };
     let (store, bus, clock) = (Arc::new(store), Arc::new(bus), Clock::system());
-    let node = Node::start(store, bus, clock, node_settings, shutdown.closing()).await?;
+    let node = Node::start(store, bus, clock, node_settings, shutdown.closing()).await;
+    let node = node.with_context(|| unusable_bus(&settings.bus))?;
     let router = http::router(node, Readiness::new(&shutdown));
     let router = service::harden(router, settings.server.limits());
     let listener = service::bind(settings.server.listen).await?;

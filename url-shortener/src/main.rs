@@ -113,9 +113,14 @@ async fn main() -> anyhow::Result<()> {
             | KeyCommand::List { store }
             | KeyCommand::Revoke { store, .. }) = &command;
             match &store.store {
-                StoreUrl::Sqlite(path) => manage_keys(&Sqlite::open(path)?, command).await,
+                StoreUrl::Sqlite(path) => {
+                    let opened = Sqlite::open(path).with_context(|| store.store.unusable())?;
+                    manage_keys(&opened, command).await
+                }
                 StoreUrl::Postgres(url) => {
-                    manage_keys(&Postgres::connect(url).await?, command).await
+                    let opened = Postgres::connect(url).await;
+                    let opened = opened.with_context(|| store.store.unusable())?;
+                    manage_keys(&opened, command).await
                 }
                 other => Err(other.unsupported(&ACCEPTED[1..]))?,
             }

@@ -6,7 +6,7 @@ mod support;
 mod checker;
 mod http;
 mod socket;
-mod terminal;
+mod commands;
 mod nodes;
 mod faults;
 mod crash;

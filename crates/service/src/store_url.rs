@@ -43,7 +43,9 @@ impl StoreUrl {
     pub fn unusable(&self) -> String {
         let advice = match self {
             Self::Memory => "",
-            Self::Sqlite(_) => ": its directory must be there, writable, and not full",
+            Self::Sqlite(_) => {
+                ": its directory must be there, writable and not full, and the file a SQLite database"
+            }
             Self::Postgres(_) | Self::Redis(_) | Self::RedisCluster(_) => {
                 ": is a server running there? `cargo x up` starts a Redis and a Postgres"
             }

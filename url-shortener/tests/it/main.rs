@@ -9,5 +9,6 @@ mod fronts;
 mod bulk;
 mod races;
 mod hang_up;
+mod commands;
 mod crash;
 mod two_servers;
