@@ -83,3 +83,23 @@ async fn what_cannot_be_graded_is_said() {
         assert!(!output.status.success() && error.contains(says), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_command_that_names_nothing_there_is_says_what_there_is() {
+    for (command, says) in [
+        (&["ask"][..], "`ask --list` prints them"),
+        (&["ask", "nonsense"], "see: ask --list"),
+        (&["ask", "lru-cache/nonsense"], "see: ask --list"),
+        (&["compare", "nonsense"], "there are: rate-limiter, lru-cache"),
+        (&["grade", "nonsense"], "there are: rate-limiter, lru-cache"),
+        (&["nonsense"], "unrecognized subcommand"),
+        (&["--nonsense"], "unexpected argument"),
+        (&["--listen", "8080"], "--listen"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lab")).args(command).output().await;
+        let output = output.expect("the lab can be run");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{command:?}: {error}");
+        assert!(error.contains(says), "{command:?}: {error}");
+    }
+}
