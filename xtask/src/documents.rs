@@ -205,9 +205,13 @@ mod tests {
     use super::*;
 
     fn planned(command: &str, block: Option<usize>) -> Result<Step> {
+        planned_as(Form::Short, command, block)
+    }
+
+    fn planned_as(form: Form, command: &str, block: Option<usize>) -> Result<Step> {
         crate::commands::go_to_workspace_root()?;
         let known = Known {
-            form: Form::Short,
+            form,
             binaries: "target/debug".into(),
             questions: vec!["lru-cache/loop".to_owned(), "rate-limiter/hot-key".to_owned()],
             usage: crate::USAGE,
@@ -215,6 +219,15 @@ mod tests {
         let (command, comment) = (command.to_owned(), String::new());
         let (path, shows) = ("a.md".to_owned(), Vec::new());
         known.plan(&Written { path, line: 1, block, command, comment, shows })
+    }
+
+    #[test]
+    fn a_sentence_starts_no_server_for_a_client() {
+        let (stats, demo) = ("cargo run -p job-queue -- stats", "cargo run -p job-queue -- demo");
+        let plan = |command, block| planned_as(Form::Release, command, block).expect("a plan");
+        assert!(matches!(plan(stats, None), Step::LookedUp { help: Some(_) }));
+        assert!(matches!(plan(stats, Some(1)), Step::Run { .. }));
+        assert!(matches!(plan(demo, None), Step::Run { .. }));
     }
 
     #[test]

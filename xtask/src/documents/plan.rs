@@ -59,6 +59,9 @@ pub(crate) struct Known {
 /// The quickest scenario of a system's comparison that needs no peer.
 const SMALL_SCENARIO: (&str, &str) = ("rate-limiter", "in-process-one-thread");
 
+/// Commands that want a server of their own kind, which a block starts and a sentence does not.
+const CLIENTS: [&str; 5] = ["stats", "peek", "redrive", "work", "chat"];
+
 /// A cargo command in its parts.
 #[derive(Debug, Default)]
 struct Cargo<'a> {
@@ -189,6 +192,7 @@ impl Known {
                 return Ok(Step::Serve { shell: format!("exec {shell}"), address });
             }
             None | Some("serve") => None,
+            Some(client) if !in_block && CLIENTS.contains(&client) => None,
             Some(_) => (in_block || self.form == Form::Release).then_some((shell, Ends::Well)),
         };
         Ok(run.map_or(looked_up, |(shell, ends)| Step::Run { shell, ends }))
