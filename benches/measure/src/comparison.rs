@@ -196,8 +196,10 @@ impl Bench {
     /// prepare.
     pub fn wants_any(&self, beginnings: &[&str]) -> bool {
         let only = self.options.only.as_deref();
-        let wants =
-            only.is_none_or(|only| beginnings.iter().any(|begins| only.starts_with(begins)));
+        let names = |only: &str| {
+            beginnings.iter().any(|begins| only.starts_with(begins) || begins.contains(only))
+        };
+        let wants = only.is_none_or(names);
         if !wants {
             beginnings.iter().for_each(|begins| self.pass_over(&format!("{begins}...")));
         }
@@ -490,6 +492,14 @@ mod tests {
         let error = gather("test", options, run).await.unwrap_err().to_string();
         assert!(error.contains("\"nothing\""), "{error}");
         assert!(error.ends_with("the scenarios are: steady, http-..."), "{error}");
+    }
+
+    #[test]
+    fn only_may_be_any_part_of_a_name() {
+        assert!(bench(Some("half")).wants_any(&["half-load"]));
+        assert!(bench(Some("load")).wants_any(&["half-load"]));
+        assert!(bench(Some("http-send")).wants_any(&["http-"]));
+        assert!(!bench(Some("http")).wants_any(&["half-load"]));
     }
 
     #[test]
