@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::harness::{
     ClosedLoop, Environment, Load, Mode, ProgressLine, Run, Saturated, Saturation, ServerUse,
-    describe, interleaved,
+    describe, interleaved, there_and_back_ns,
 };
 use crate::report;
 use crate::results::{Gathered, Round, Row, Table};
@@ -271,6 +271,7 @@ impl Bench {
         let mut gathered = Gathered::new(named);
         let mut line = ProgressLine::new(scenario.name);
         for (round, order) in self.rounds(&scenario, subjects.len()).iter().enumerate() {
+            gathered.distances.push(tokio::task::spawn_blocking(there_and_back_ns).await?);
             for &at in order {
                 let subject = &subjects[at];
                 line.say(&format!("round {}, {}", round + 1, subject.name));
@@ -296,6 +297,7 @@ impl Bench {
         let named = subjects.iter().map(|s| (s.name.clone(), s.role)).collect();
         let mut gathered = Gathered::new(named);
         for (round, order) in self.rounds(&scenario, subjects.len()).iter().enumerate() {
+            gathered.distances.push(tokio::task::spawn_blocking(there_and_back_ns).await?);
             for &at in order {
                 let subject = &subjects[at];
                 let label = format!("{} round {} {}", scenario.name, round + 1, subject.name);
@@ -346,6 +348,8 @@ impl Bench {
         if gathered.subjects.is_empty() {
             return Ok(());
         }
+        let mut environment = self.environment.clone();
+        gathered.distances.iter().for_each(|apart| environment.note_distance(*apart));
         let table = Table {
             system: self.system.to_owned(),
             scenario: scenario.name.to_owned(),
@@ -355,7 +359,7 @@ impl Bench {
             baseline: scenario.baseline.to_owned(),
             length: self.options.length,
             seed: self.options.seed,
-            environment: self.environment.clone(),
+            environment,
             rows: gathered.rows(scenario.baseline, self.options.seed),
         };
         println!("{}", report::text(&table));

@@ -132,12 +132,14 @@ impl Round {
 pub(crate) struct Gathered {
     pub(crate) subjects: Vec<(String, Role)>,
     pub(crate) rounds: Vec<Vec<Round>>,
+    /// How far apart the cores were before each round, in nanoseconds there and back.
+    pub(crate) distances: Vec<Option<u64>>,
 }
 
 impl Gathered {
     pub(crate) fn new(subjects: Vec<(String, Role)>) -> Gathered {
         let rounds = subjects.iter().map(|_| Vec::new()).collect();
-        Gathered { subjects, rounds }
+        Gathered { subjects, rounds, distances: Vec::new() }
     }
 
     pub(crate) fn rows(&self, baseline: &str, seed: u64) -> Vec<Row> {

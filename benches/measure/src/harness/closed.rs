@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -44,22 +44,22 @@ impl ClosedLoop {
         Fut: Future<Output = Outcome> + Send + 'static,
     {
         let (recorder, op) = (Arc::new(Recorder::new(self.duration, false)), Arc::new(op));
-        let next = Arc::new(AtomicU64::new(0));
         let started = Instant::now();
         let (duration, seed) = (self.duration, self.seed);
         let mut workers = JoinSet::new();
-        for _ in 0..self.workers {
+        let step = self.workers as u64;
+        for worker in 0..step {
             let (recorder, op) = (Arc::clone(&recorder), Arc::clone(&op));
-            let next = Arc::clone(&next);
             workers.spawn(async move {
+                // Numbers of its own: a counter that all workers change would be what is measured.
                 let mut asked = 0;
                 loop {
                     let sent = started.elapsed();
                     if sent >= duration {
                         break;
                     }
+                    let n = worker + asked * step;
                     asked += 1;
-                    let n = next.fetch_add(1, Ordering::Relaxed);
                     let outcome = op(Shot::new(n, sent, seed)).await;
                     let stamps = Stamps { planned: sent, sent, done: started.elapsed() };
                     recorder.record(stamps, outcome);

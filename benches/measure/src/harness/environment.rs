@@ -27,6 +27,10 @@ pub struct Environment {
     /// Load average over one minute, before the run: above the number of cores, somebody else
     /// was running.
     pub load_average: Option<f64>,
+    /// The shortest and the longest time that a message took from one core to another and back,
+    /// of those taken before each round, in nanoseconds.
+    #[serde(default)]
+    pub cores_apart_ns: Option<(u64, u64)>,
     /// Versions of servers and peers that took part.
     pub versions: BTreeMap<String, String>,
 }
@@ -48,7 +52,16 @@ impl Environment {
             commit: git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(unknown),
             dirty: status.is_none_or(|changes| !changes.is_empty()),
             load_average: load_average(),
+            cores_apart_ns: None,
             versions: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of how far apart the cores are now.
+    pub fn note_distance(&mut self, there_and_back_ns: Option<u64>) {
+        if let Some(ns) = there_and_back_ns {
+            let (least, most) = self.cores_apart_ns.unwrap_or((ns, ns));
+            self.cores_apart_ns = Some((least.min(ns), most.max(ns)));
         }
     }
 
@@ -58,8 +71,11 @@ impl Environment {
         let debug = if self.optimised { "" } else { ", NOT OPTIMISED" };
         let load = self.load_average.map_or("unknown".to_owned(), |load| format!("{load:.1}"));
         let versions = self.versions.iter().map(|(name, version)| format!(", {name} {version}"));
+        let apart = self.cores_apart_ns.map_or(String::new(), |(least, most)| {
+            format!(" ({least} to {most} ns from one to the other and back)")
+        });
         format!(
-            "{} cores of {}, governor {}, Linux {}, {}{debug}{}, commit {}{dirty}, load {load}",
+            "{} cores of {}{apart}, governor {}, Linux {}, {}{debug}{}, commit {}{dirty}, load {load}",
             self.cores,
             self.cpu,
             self.governor,
