@@ -149,6 +149,7 @@ impl Known {
             let there = match (name.starts_with("--"), at) {
                 (true, _) => self.usage.contains(&format!("  {name} ")),
                 (false, 0) => self.usage.contains(&format!("cargo x {name} ")),
+                (false, _) if cargo.names[0] == "documents" => std::path::Path::new(name).is_file(),
                 (false, _) => crate::cold::PARTS.contains(name),
             };
             ensure!(there, "`cargo x` knows no {name}");
